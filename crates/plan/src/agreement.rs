@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, JoinConstraint, JoinType, NullEquality, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::Cast;
@@ -18,7 +18,8 @@ use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 
-use crate::postgres::castable::castable;
+use crate::named_documents::named;
+use crate::postgres::castable::{castable, is_plain_text};
 use crate::postgres::operators::{call, of_its_digits};
 use crate::postgres::quantified::{NO_ARRAY, element_of, sign_of};
 use crate::postgres::types;
@@ -185,6 +186,13 @@ fn common(types: &[DataType]) -> Option<&DataType> {
 fn of_choices(what: &str, values: Vec<&mut Expr>, schema: &DFSchema) -> Result<bool> {
     let types: Vec<DataType> = values.iter().filter_map(|value| own_type(value, schema)).collect();
     same_family(what, types.iter())?;
+    let mut texts = values.iter().filter(|value| own_type(value, schema).is_some()).map(|value| is_uuid(value, schema));
+    if let Some(first) = texts.next()
+        && texts.any(|other| other != first)
+    {
+        let (first, other) = if first { (types::UUID, "text") } else { ("text", types::UUID) };
+        return plan_err!("{what} types {first} and {other} cannot be matched");
+    }
     let Some(wanted) = common(&types) else { return Ok(false) };
     let is_mixed = mixes_floats(&types);
     let mut changed = false;
@@ -221,6 +229,13 @@ fn same_family<'t>(what: &str, types: impl Iterator<Item = &'t DataType>) -> Res
 /// Makes two values that are compared agree. Errors: there is no such operator.
 fn of_compared(operator: &str, left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> Result<bool> {
     let (of_left, of_right) = (own_type(left, schema), own_type(right, schema));
+    match (is_uuid(left, schema), is_uuid(right, schema)) {
+        (true, false) if as_uuid(right) => return Ok(true),
+        (false, true) if as_uuid(left) => return Ok(true),
+        (true, false) => one_uuid(operator, true, of_right.as_ref())?,
+        (false, true) => one_uuid(operator, false, of_left.as_ref())?,
+        _ => {}
+    }
     match (of_left, of_right) {
         (Some(own), None) => Ok(as_type(right, &own)),
         (None, Some(own)) => Ok(as_type(left, &own)),
@@ -230,6 +245,39 @@ fn of_compared(operator: &str, left: &mut Expr, right: &mut Expr, schema: &DFSch
         }
         (None, None) => Ok(false),
     }
+}
+
+fn is_uuid(expr: &Expr, schema: &DFSchema) -> bool {
+    !is_plain_text(expr) && named(expr, schema) == Some(types::UUID)
+}
+
+/// Errors: a uuid stands beside a text, whose form need not be that of one.
+fn one_uuid(operator: &str, is_left: bool, other: Option<&DataType>) -> Result<()> {
+    match other {
+        Some(other) if Family::of(other) == Some(Family::Text) => match is_left {
+            true => plan_err!("operator does not exist: uuid {operator} text"),
+            false => plan_err!("operator does not exist: text {operator} uuid"),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// The same of columns.
+fn of_columns(operator: &str, left: &Field, right: &Field) -> Result<()> {
+    let is_uuid = |field: &Field| types::own_name(field) == Some(types::UUID);
+    match (is_uuid(left), is_uuid(right)) {
+        (true, false) => one_uuid(operator, true, Some(right.data_type()))?,
+        (false, true) => one_uuid(operator, false, Some(left.data_type()))?,
+        _ => {}
+    }
+    comparable(operator, left.data_type(), right.data_type())
+}
+
+/// A text literal as a uuid, of which there is one form.
+fn as_uuid(literal: &mut Expr) -> bool {
+    let Some(uuid) = is_text_literal(literal).then(|| call("uuid", [literal.clone()])).flatten() else { return false };
+    *literal = uuid;
+    true
 }
 
 /// Makes a value agree with the elements that it is compared with. Errors: there is no such operator, or no array.
@@ -393,7 +441,10 @@ fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
         Expr::InSubquery(test) => {
             let listed = test.subquery.subquery.schema();
             if let (Some(own), Some(field)) = (own_type(&test.expr, schema), listed.fields().first()) {
-                comparable("=", &own, field.data_type())?;
+                match is_uuid(&test.expr, schema) {
+                    true => of_columns("=", &types::named(Field::new("", own, true), types::UUID), field)?,
+                    false => of_columns("=", &Field::new("", own, true), field)?,
+                }
             }
             false
         }
@@ -573,7 +624,14 @@ fn of_join(mut join: Join, schema: &DFSchema) -> Result<Transformed<LogicalPlan>
             (Some(left), Some(right)) if join.join_constraint == JoinConstraint::Using => {
                 same_family("JOIN/USING", [&left, &right].into_iter())?;
             }
-            (Some(left), Some(right)) => comparable("=", &left, &right)?,
+            (Some(of_left), Some(of_right)) => {
+                comparable("=", &of_left, &of_right)?;
+                match (is_uuid(left, join.left.schema()), is_uuid(right, join.right.schema())) {
+                    (true, false) => one_uuid("=", true, Some(&of_right))?,
+                    (false, true) => one_uuid("=", false, Some(&of_left))?,
+                    _ => {}
+                }
+            }
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use datafusion_expr::LogicalPlan;
 use datafusion_optimizer::AnalyzerRule;
 
 use crate::postgres::forms;
-use crate::{alike, copies, decided, existence, filtered, lateral, unreal, zero};
+use crate::{alike, copies, decided, existence, filtered, lateral, subquery_values, unreal, zero};
 
 /// A rule of the analyser that is one function of a plan.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub fn rules_of_meaning() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         rule("unreal", unreal::analysed),
         rule("forms", forms::analysed),
+        rule("subquery_values", subquery_values::analysed),
         rule("one_zero", zero::analysed),
         rule("alike", alike::analysed),
         rule("only_filtered", filtered::analysed),

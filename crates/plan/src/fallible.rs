@@ -98,9 +98,10 @@ fn has_room(expression: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// Functions that have a result for every argument.
-const TOTAL: [&str; 10] = [
+const TOTAL: [&str; 11] = [
     crate::zero::NAME,
     "coalesce",
+    "or_null",
     "nullif",
     "lower",
     "upper",

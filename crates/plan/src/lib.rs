@@ -18,6 +18,7 @@
 //!
 //! Here also live the functions of SQL ([`functions()`]) and how SQL is read ([`settings`]), for all crates alike.
 
+mod accepted;
 mod agreement;
 mod alike;
 mod analysis;
@@ -49,6 +50,7 @@ mod named_documents;
 mod naming;
 mod optimise;
 mod ordered_set;
+mod place;
 mod postgres;
 mod ranks;
 mod refusal;
@@ -57,17 +59,20 @@ mod rounding;
 pub mod settings;
 pub mod shape;
 pub mod sql;
+mod subquery_values;
 mod ties;
 mod to_char;
 mod total_order;
 mod unique;
 mod unreal;
 mod variance;
+mod wording;
 mod zero;
 
 use datafusion_expr::LogicalPlan;
 use relation::Schema;
 
+pub use accepted::{EXTENSIONS, SYNTAX, accepted_names, is_accepted, of_postgresql, refused_function};
 pub use agreement::agreed;
 pub use analysis::{rules_before_types, rules_of_meaning, rules_of_subqueries};
 pub use catalog::{Catalog, TableInfo};
@@ -76,7 +81,7 @@ pub use exact::{IntervalSum, average};
 pub use explain::explained;
 pub use fallible::{may_fail, may_fail_over};
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
-pub use foreign::{MYSQL_FUNCTIONS, instead_of_function, instead_of_syntax, instead_of_text};
+pub use foreign::{MYSQL_ALONE, MYSQL_FUNCTIONS, instead_of_function, instead_of_syntax, instead_of_text};
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
 pub use mended::mended;
@@ -92,6 +97,7 @@ pub use postgres::whole_rows::whole_rows;
 pub use refusal::{COERCION, Refusal, of_types};
 pub use rewrites::rewrites;
 pub use sql::{one_select, unknown_relations};
+pub use wording::{Reworded, reworded, shows_insides};
 
 /// A model that can be kept.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! Documents stay documents where a plan has texts alone.
+//! Documents, and uuids, stay what they are where a plan has texts alone.
 //!
 //! That a text is a json is said by its column. CASE, `coalesce` and their like make a column that says nothing, so that
 //! `jsonb_build_object('a', coalesce(doc, '{}'))` took the document for a text and quoted it; so do scalar subqueries, and the
@@ -17,8 +17,9 @@ use datafusion_expr::{Expr, ExprSchemable};
 use crate::functions::functions;
 use crate::postgres::{builds_documents, types};
 
-/// The functions that say that a text is a document, by the type that they say.
-pub(crate) const MARKS: [(&str, &str); 2] = [("json_as_it_is", types::JSON), ("jsonb_as_it_is", types::JSONB)];
+/// The functions that say that a text is a document, or a uuid, by the type that they say.
+const MARKS: [(&str, &str); 3] =
+    [("json_as_it_is", types::JSON), ("jsonb_as_it_is", types::JSONB), ("uuid_as_it_is", types::UUID)];
 
 /// Says of documents that they are some.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl FunctionRewrite for Documents {
                     if matches!(arg, Expr::ScalarFunction(_) | Expr::Literal(..)) {
                         continue;
                     }
-                    if let Some(name) = document(arg, schema) {
+                    if let Some(name) = named(arg, schema) {
                         *arg = said(std::mem::take(arg), name);
                         changed = true;
                     }
@@ -94,10 +95,10 @@ fn choices(expr: &Expr) -> Option<Vec<&Expr>> {
     }
 }
 
-/// The type of a document; none of what is another text.
-fn document(expr: &Expr, schema: &DFSchema) -> Option<&'static str> {
+/// The type of a document or a uuid; none of what is another text.
+pub(crate) fn named(expr: &Expr, schema: &DFSchema) -> Option<&'static str> {
     if let Expr::Alias(alias) = expr {
-        return document(&alias.expr, schema);
+        return named(&alias.expr, schema);
     }
     if let Some(choices) = choices(expr) {
         return of_choices(&choices, schema);
@@ -111,7 +112,7 @@ fn document(expr: &Expr, schema: &DFSchema) -> Option<&'static str> {
 fn of_choices(choices: &[&Expr], schema: &DFSchema) -> Option<&'static str> {
     let mut found = None;
     for choice in choices {
-        match document(choice, schema) {
+        match named(choice, schema) {
             Some(name) => found = found.or(Some(name)),
             None if is_null(choice) || is_text_literal(choice) => {}
             None => return None,

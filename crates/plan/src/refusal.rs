@@ -5,12 +5,13 @@ use std::fmt;
 use datafusion_common::{Column, DataFusionError, Diagnostic, SchemaError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use crate::foreign::{instead_of_function, instead_of_syntax, instead_of_text};
-use crate::functions::functions;
+use crate::accepted::unknown;
+use crate::foreign::{instead_of_syntax, instead_of_text};
 use crate::postgres::castable::instead_of_cast;
 use crate::postgres::quantified::NO_ARRAY;
 use crate::postgres::types::in_sql;
 use crate::settings;
+use crate::wording::reworded;
 
 /// A model that cannot be planned, or that has no incremental form.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -181,11 +182,7 @@ fn from_text(text: &str) -> Refusal {
     // What a function of ours says of its arguments' types.
     let text = of_types(text).or_else(|| text.split_once(COERCION).map(|(_, own)| own)).unwrap_or(text);
     if let Some(name) = between(text, "Invalid function '", "'") {
-        let known = functions();
-        let names = known.scalar.keys().chain(known.aggregate.keys()).chain(known.window.keys());
-        let names: Vec<_> = names.map(String::as_str).collect();
-        let hint = instead_of_function(name).unwrap_or_else(|| suggestion(name, &names));
-        return Refusal::new(format!("function \"{name}\" does not exist")).with_hint(hint);
+        return unknown(name);
     }
     if let Some(call) = between(text, "No function matches the given name and argument types '", "'") {
         return Refusal::new(format!("function {} does not exist", in_sql(call))).with_hint("Cast the arguments.");
@@ -198,12 +195,8 @@ fn from_text(text: &str) -> Refusal {
         let message = "must appear in the GROUP BY clause or be used in an aggregate function";
         return Refusal::new(format!("column \"{column}\" {message}"));
     }
-    if let Some(node) = between(text, "Unsupported ast node in sqltorel: ", " ") {
-        let refusal = Refusal::new(format!("this form of SQL is not supported: {}", node.trim_end_matches(['{', '('])));
-        return match node {
-            "RLike" => refusal.with_hint("REGEXP and RLIKE are MySQL's: write a ~ 'pattern', or a ~* 'pattern'."),
-            _ => refusal,
-        };
+    if let Some(told) = reworded(text) {
+        return Refusal::new(told.message).with_hint(told.hint);
     }
     let (message, detail) = text.split_once('\n').unwrap_or((text, ""));
     let refusal = Refusal::new(lowered(&in_sql(message.trim_end_matches('.')))).with_detail(detail.trim());

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
@@ -24,14 +23,14 @@ use datafusion_optimizer::Analyzer;
 use datafusion_sql::parser::Statement as DFStatement;
 use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::resolve::resolve_table_references;
-use datafusion_sql::sqlparser::ast::{self, Statement, Visit, Visitor};
+use datafusion_sql::sqlparser::ast::Statement;
 
+use crate::accepted::{accepted_names, refused_function};
 use crate::agreement::agreed;
 use crate::analysis::rules_of_meaning;
 use crate::catalog::{Catalog, TableInfo};
 use crate::dependencies::relations;
 use crate::flow::TableName;
-use crate::foreign::instead_of_function;
 use crate::functions::functions;
 use crate::lateral::inlined;
 use crate::mistakes::{Mask, mask};
@@ -40,7 +39,7 @@ use crate::postgres::whole_rows::whole_rows;
 use crate::refusal::{Refusal, is_alike, suggestion};
 use crate::rewrites::rewrites;
 use crate::shape::Unparsed;
-use crate::{naming, settings, shape};
+use crate::{naming, place, settings, shape};
 
 /// A stored table as the planner sees it. Whoever runs the plan puts the rows in its place, by the scan's name.
 #[derive(Debug)]
@@ -95,60 +94,51 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
 
 /// The same with NULL in the place of some names.
 pub(crate) fn analysed_but_for(sql: &str, catalog: &dyn Catalog, masks: &[Mask]) -> Result<LogicalPlan, Refusal> {
+    let mut statement = select(sql)?;
+    mask(&mut statement, masks);
+    analysed_statement(statement.clone(), sql, catalog).map_err(|mut refusal| {
+        let is_of_text = !refusal.message.starts_with("view ") && !refusal.message.starts_with("relation ");
+        if refusal.line.is_none() && is_of_text {
+            refusal.line =
+                place::found(&statement, &refusal, &|other| analysed_statement(other, sql, catalog).map(drop));
+        }
+        refusal
+    })
+}
+
+fn analysed_statement(statement: Statement, sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, Refusal> {
     let names = Names::new(catalog);
-    let plan = agreed(inlined(planned(sql, &names, masks)?)?).map_err(|error| Refusal::from(error).over(sql))?;
+    let plan = agreed(inlined(planned_statement(statement, sql, &names)?)?);
+    let plan = plan.map_err(|error| Refusal::from(error).over(sql))?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.extend(rules_of_meaning());
     analyzer.execute_and_check(plan, &names.config, |_, _| {}).map_err(|error| Refusal::from(error).over(sql))
 }
 
-fn planned(sql: &str, names: &Names<'_>, masks: &[Mask]) -> Result<LogicalPlan, Refusal> {
-    let statement = select(sql)?;
+fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
+    planned_statement(select(sql)?, sql, names)
+}
+
+fn planned_statement(statement: Statement, sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
+    if let Some(refusal) = refused_function(&statement) {
+        return Err(refusal);
+    }
     if let Some(name) = naming::twice_in_union(&statement) {
         return Err(Refusal::twice(&name, sql));
     }
     let mut statement = naming::name_columns(statement);
-    mask(&mut statement, masks);
     whole_rows(&mut statement, names);
     meant(&mut statement);
     let planner = SqlToRel::new_with_options(names, settings::parser_options());
     planner.sql_statement_to_plan(statement).map_err(|error| Refusal::from(error).over(sql))
 }
 
-/// Whether a text is one query that a model could be, whatever its tables are: its form, and no function that is MySQL's alone.
+/// Whether a text is one query that a model could be, whatever its tables are: its form, and no function that nobody has but MySQL or the planner.
 pub fn one_select(sql: &str) -> Result<(), Refusal> {
-    let statement = select(sql)?;
-    let mut foreign = Foreign(sql);
-    match Visit::visit(&statement, &mut foreign) {
-        ControlFlow::Break(refusal) => Err(refusal),
-        ControlFlow::Continue(()) => Ok(()),
-    }
-}
-
-/// Finds a function that is not known here and is known as MySQL's.
-struct Foreign<'a>(&'a str);
-
-impl Visitor for Foreign<'_> {
-    type Break = Refusal;
-
-    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Refusal> {
-        let ast::Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        let [part] = function.name.0.as_slice() else { return ControlFlow::Continue(()) };
-        let Some(ident) = part.as_ident() else { return ControlFlow::Continue(()) };
-        let name = ident.value.to_lowercase();
-        let known = functions();
-        let is_known = known.scalar.contains_key(&name)
-            || known.aggregate.contains_key(&name)
-            || known.window.contains_key(&name)
-            || known.higher_order.contains_key(&name);
-        match instead_of_function(&name).filter(|_| !is_known) {
-            Some(instead) => {
-                let refusal = Refusal::new(format!("function \"{name}\" does not exist")).with_hint(instead);
-                ControlFlow::Break(refusal.at(self.0, &name))
-            }
-            None => ControlFlow::Continue(()),
-        }
+    match refused_function(&select(sql)?) {
+        Some(refusal) => Err(refusal),
+        None => Ok(()),
     }
 }
 
@@ -225,7 +215,7 @@ impl<'a> Names<'a> {
             return Err(Refusal::new(format!("view \"{name}\" reads itself")).with_detail(format!("By way of {path}.")));
         }
         self.inside.borrow_mut().push(name.clone());
-        let planned = planned(sql, self, &[]);
+        let planned = planned(sql, self);
         self.inside.borrow_mut().pop();
         let plan = planned.map_err(|mut refusal| {
             // The position is one in the view's text, not in the text that uses it.
@@ -359,18 +349,18 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        functions().scalar.keys().cloned().collect()
+        accepted_names().into_iter().map(str::to_owned).collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        functions().higher_order.keys().cloned().collect()
+        Vec::new()
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        functions().aggregate.keys().cloned().collect()
+        Vec::new()
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        functions().window.keys().cloned().collect()
+        Vec::new()
     }
 }

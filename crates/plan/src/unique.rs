@@ -2,6 +2,9 @@
 //!
 //! A key of no columns says that there is at most one row. A [`relation::Schema`] cannot say that (its empty key is a
 //! bag), so the planner keeps these facts beside the nodes. NULLs in a key are equal to each other, as in a group.
+//!
+//! A column of a key that holds one value in all rows (`where currency = 'EUR'`) tells no two rows apart: the key is one without it.
+//! It stays in the key where it is there, so that a condition more does not change what identifies a model's rows.
 
 /// Facts about the rows of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -10,12 +13,24 @@ pub(crate) struct Facts {
     pub unique: Option<Vec<usize>>,
     /// Per column the first one that it is always equal to.
     pub same: Vec<usize>,
+    /// Per column whether it holds one value in all rows.
+    pub constant: Vec<bool>,
 }
 
 impl Facts {
     /// Nothing known but the key.
     pub(crate) fn new(columns: usize, unique: Option<Vec<usize>>) -> Self {
-        Self { unique, same: (0..columns).collect() }
+        Self { unique, same: (0..columns).collect(), constant: vec![false; columns] }
+    }
+
+    /// Of rows in which these columns hold one value each.
+    pub(crate) fn with_constants(mut self, columns: &[usize]) -> Self {
+        for &column in columns {
+            let first = self.same[column];
+            let equal = self.same.iter().zip(&mut self.constant).filter(|(same, _)| **same == first);
+            equal.for_each(|(_, constant)| *constant = true);
+        }
+        self
     }
 
     /// Whether there is at most one row.
@@ -25,7 +40,8 @@ impl Facts {
 
     /// Whether the unique key is among these columns, or columns equal to them.
     pub(crate) fn determined_by(&self, columns: &[usize]) -> bool {
-        self.unique.as_ref().is_some_and(|key| key.iter().all(|&k| self.position(k, columns).is_some()))
+        let is_given = |k: usize| self.constant[k] || self.position(k, columns).is_some();
+        self.unique.as_ref().is_some_and(|key| key.iter().all(|&k| is_given(k)))
     }
 
     /// Where a column, or one equal to it, stands in a list of columns.
@@ -36,36 +52,57 @@ impl Facts {
     /// The key as far as it lies within `columns`, by columns of this relation.
     pub(crate) fn key_within(&self, columns: &[usize]) -> Option<Vec<usize>> {
         let key = self.unique.as_ref()?;
-        key.iter().map(|&k| self.position(k, columns).map(|at| columns[at])).collect()
+        let within = key.iter().map(|&k| (k, self.position(k, columns).map(|at| columns[at])));
+        within.filter(|(k, at)| at.is_some() || !self.constant[*k]).map(|(_, at)| at).collect()
     }
 
     /// After a projection: per output the input column that it passes on unchanged.
     pub(crate) fn projected(&self, sources: &[Option<usize>]) -> Self {
         let find = |column: usize| sources.iter().position(|s| s.is_some_and(|s| self.same[s] == self.same[column]));
-        let unique = self.unique.as_ref().and_then(|key| key.iter().map(|&k| find(k)).collect());
+        let unique = self.unique.as_ref().and_then(|key| {
+            let found = key.iter().map(|&k| (k, find(k)));
+            found.filter(|(k, at)| at.is_some() || !self.constant[*k]).map(|(_, at)| at).collect()
+        });
         let same = sources.iter().enumerate().map(|(i, source)| source.and_then(find).unwrap_or(i)).collect();
-        Self { unique, same }
+        let constant = sources.iter().map(|source| source.is_some_and(|s| self.constant[s])).collect();
+        Self { unique, same, constant }
     }
 
-    /// After an inner or a left join on `on`, pairs of a left and a right column.
-    pub(crate) fn joined(&self, right: &Self, on: &[(usize, usize)], inner: bool) -> Self {
+    /// After an inner or a left join on `on`, pairs of a left and a right column; `matched` are columns, of the left then the right
+    /// side, that hold one value each wherever the join finds a match.
+    pub(crate) fn joined(&self, right: &Self, on: &[(usize, usize)], matched: &[usize], inner: bool) -> Self {
         let shift = self.same.len();
         let (left_on, right_on): (Vec<_>, Vec<_>) = on.iter().copied().unzip();
         let shifted = |key: &Vec<usize>| key.iter().map(|&k| k + shift).collect::<Vec<_>>();
+        let (of_left, of_right): (Vec<_>, Vec<_>) = matched.iter().copied().partition(|&column| column < shift);
+        let of_right: Vec<_> = of_right.into_iter().map(|column| column - shift).collect();
+        let left_matched = self.clone().with_constants(&of_left);
+        let right = right.clone().with_constants(&of_right);
         let unique = if right.determined_by(&right_on) {
             self.unique.clone()
-        } else if inner && self.determined_by(&left_on) {
+        } else if inner && left_matched.determined_by(&left_on) {
             right.unique.as_ref().map(shifted)
         } else {
-            self.unique.as_ref().zip(right.unique.as_ref()).map(|(l, r)| [l.clone(), shifted(r)].concat())
+            // Where a left row has no match its columns of the right are NULL, and it is there once: what is constant of the right
+            // side tells none of its rows apart, but is not constant any more.
+            let of_right = right.unique.as_ref().map(|key| {
+                let kept = key.iter().copied().filter(|&k| inner || !right.constant[k]);
+                shifted(&kept.collect())
+            });
+            self.unique.as_ref().zip(of_right).map(|(left, right)| [left.clone(), right].concat())
         };
         let mut same: Vec<_> = self.same.iter().copied().chain(right.same.iter().map(|s| s + shift)).collect();
+        let constant: Vec<bool> = match inner {
+            true => left_matched.constant.iter().chain(&right.constant).copied().collect(),
+            false => self.constant.iter().copied().chain(right.constant.iter().map(|_| false)).collect(),
+        };
         if inner {
             on.iter().for_each(|&(l, r)| unite(&mut same, l, r + shift));
         }
         // Fewer columns say the same where the join made some equal.
         let unique = unique.map(|key| distinct(key, &same));
-        Self { unique, same }
+        let constants: Vec<usize> = (0..same.len()).filter(|&column| constant[column]).collect();
+        Self { unique, same, constant }.with_constants(&constants)
     }
 }
 

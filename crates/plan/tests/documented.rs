@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use plan::{TableInfo, TableName, parse_table_definition, plan_model};
@@ -81,7 +82,6 @@ fn is_sql(expression: &str) -> bool {
 #[test]
 fn what_is_written_for_functions_of_mysql_is_sql_here_and_documented() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md")).unwrap();
-    let known = plan::functions();
     let mut wrong = Vec::new();
     for (name, instead, note) in plan::MYSQL_FUNCTIONS {
         let note = if note.is_empty() { String::new() } else { format!(", {note}") };
@@ -89,7 +89,7 @@ fn what_is_written_for_functions_of_mysql_is_sql_here_and_documented() {
         if !text.contains(&row) {
             wrong.push(format!("docs/sql.md does not have: {row}"));
         }
-        if known.scalar.contains_key(*name) || known.aggregate.contains_key(*name) {
+        if plan::is_accepted(name) {
             wrong.push(format!("{name} is a function here"));
         }
         if !is_sql(instead) {
@@ -97,4 +97,32 @@ fn what_is_written_for_functions_of_mysql_is_sql_here_and_documented() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// All names of functions that are registered.
+fn registered() -> BTreeSet<String> {
+    let known = plan::functions();
+    let names = known.scalar.keys().chain(known.aggregate.keys()).chain(known.window.keys());
+    names.chain(known.higher_order.keys()).cloned().collect()
+}
+
+#[test]
+fn functions_that_may_be_written_are_those_of_the_list() {
+    let registered = registered();
+    let accepted: BTreeSet<&str> = plan::accepted_names().into_iter().collect();
+    let written: BTreeSet<&str> = plan::of_postgresql().collect();
+    // Reads have it of their own.
+    let lacking: Vec<_> = written.difference(&accepted).filter(|name| **name != "gen_random_uuid").collect();
+    assert_eq!(lacking, Vec::<&&str>::new(), "listed, and no function here");
+    for name in registered.iter().filter(|name| !accepted.contains(name.as_str())) {
+        let refusal = plan_model(&format!("select {name}(id) as v from orders"), &shop());
+        let refusal = refusal.err().unwrap_or_else(|| panic!("{name} is planned"));
+        assert_eq!(refusal.message, format!("function \"{name}\" does not exist"));
+        assert_eq!(refusal.line, Some((1, 8)), "{name}");
+    }
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md")).unwrap();
+    for (name, meaning) in plan::EXTENSIONS {
+        let row = format!("| `{name}` | {meaning} |");
+        assert!(text.contains(&row), "docs/sql.md does not have: {row}");
+    }
 }

@@ -124,18 +124,27 @@ fn from_datafusion(error: &DataFusionError) -> Error {
         DataFusionError::SchemaError(error, _) => schema(error),
         DataFusionError::ArrowError(error, _) => arrow(error),
         DataFusionError::ResourcesExhausted(text) => out_of_memory(text),
+        DataFusionError::NotImplemented(text) | DataFusionError::Internal(text) if plan::shows_insides(text) => {
+            plan::reworded(text).map_or_else(|| Error::internal(plan::in_sql(text)), told)
+        }
         DataFusionError::NotImplemented(text) if text.starts_with("Unsupported SQL type ") => {
             let name = first_line(text).trim_start_matches("Unsupported SQL type ").to_lowercase();
             Error::new(code::UNKNOWN_NAME, format!("type \"{name}\" does not exist"))
         }
-        DataFusionError::NotImplemented(text) => {
-            Error::new(code::NOT_SUPPORTED, format!("not supported: {}", plan::in_sql(&first_line(text))))
-        }
+        DataFusionError::NotImplemented(text) => match plan::reworded(text) {
+            Some(reworded) => told(reworded),
+            None => Error::new(code::NOT_SUPPORTED, format!("not supported: {}", plan::in_sql(&first_line(text)))),
+        },
         DataFusionError::Plan(text) => plan(text),
         DataFusionError::Execution(text) => execution(text),
         DataFusionError::IoError(error) => Error::new(code::IO, error.to_string()),
         other => Error::internal(plan::in_sql(&other.strip_backtrace())),
     }
+}
+
+fn told(reworded: plan::Reworded) -> Error {
+    let error = Error::new(reworded.code, reworded.message);
+    if reworded.hint.is_empty() { error } else { error.hint(reworded.hint) }
 }
 
 fn from_external(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
@@ -158,6 +167,10 @@ pub(crate) fn syntax(error: &ParserError) -> Error {
         ParserError::RecursionLimitExceeded => "the statement is nested too deeply",
     };
     let (text, position) = split_position(text);
+    // The parser shows a token as it keeps it.
+    let word =
+        text.split_once("No infix parser for token Word(Word { value: \"").and_then(|(_, rest)| rest.split('"').next());
+    let text = &word.map_or_else(|| text.to_owned(), |word| format!("Expected: an operator, found: {word}"));
     let mut out = match text.split_once(", found: ") {
         Some((_, "EOF")) => Error::new(code::SYNTAX, "syntax error at end of input").detail(format!("{text}.")),
         Some((_, found)) => {
@@ -292,6 +305,9 @@ fn plan(text: &str) -> Error {
         let text = "must appear in the GROUP BY clause or be used in an aggregate function";
         return Error::new(code::GROUPING, format!("column \"{column}\" {text}"));
     }
+    if let Some(reworded) = plan::reworded(&line) {
+        return told(reworded);
+    }
     let lower = line.to_ascii_lowercase();
     let code = if let Some(code) = of_statement(&line) {
         code
@@ -315,7 +331,13 @@ fn plan(text: &str) -> Error {
 fn of_statement(line: &str) -> Option<&'static str> {
     let found = |parts: &[&str]| parts.iter().any(|part| line.contains(part));
     Some(match line {
-        _ if found(&["Order by column out of bounds", "For SELECT DISTINCT, ORDER BY", "Source table contains"]) => {
+        _ if found(&[
+            "Order by column out of bounds",
+            "Cannot find column with position",
+            "For SELECT DISTINCT, ORDER BY",
+            "Source table contains",
+        ]) =>
+        {
             "42P10"
         }
         _ if found(&[
@@ -340,7 +362,14 @@ fn of_statement(line: &str) -> Option<&'static str> {
         {
             code::DATATYPE_MISMATCH
         }
-        _ if found(&["operator does not exist", "for comparison operation", "unnest() can only be applied"]) => {
+        _ if found(&[
+            "operator does not exist",
+            "for comparison operation",
+            "unnest() can only be applied",
+            "Cannot coerce arithmetic expression",
+            "Cannot infer common string type for string concat",
+        ]) =>
+        {
             code::UNKNOWN_FUNCTION
         }
         _ if line.starts_with("cannot cast type ") => "42846",

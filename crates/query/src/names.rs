@@ -256,7 +256,11 @@ fn of_series(mut args: Vec<Expr>) -> Result<Vec<Expr>> {
     };
     let ends = match &first {
         number if number.is_integer() => DataType::Int64,
-        DataType::Date32 => DataType::Timestamp(TimeUnit::Nanosecond, Some(Arc::from("UTC"))),
+        DataType::Date32 => {
+            let is_plain = |arg: &Expr| matches!(arg, Expr::Literal(value, _) if matches!(value.data_type(), DataType::Timestamp(_, None)));
+            let zone = (!args.get(1).is_some_and(is_plain)).then(|| Arc::from("UTC"));
+            DataType::Timestamp(TimeUnit::Nanosecond, zone)
+        }
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()),
         _ => return Ok(args),
     };
@@ -346,18 +350,18 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        plan::functions().scalar.keys().cloned().collect()
+        plan::accepted_names().into_iter().map(str::to_owned).collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        plan::functions().higher_order.keys().cloned().collect()
+        Vec::new()
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        plan::functions().aggregate.keys().cloned().collect()
+        Vec::new()
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        plan::functions().window.keys().cloned().collect()
+        Vec::new()
     }
 }

@@ -153,11 +153,14 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
 
 fn parsed(sql: &str) -> Result<Vec<Statement>> {
     let trees = plan::shape::parsed(sql, NESTING_MAX, DEPTH_MAX).map_err(|unparsed| match unparsed {
-        Unparsed::Syntax(error) => syntax(&error),
+        Unparsed::Syntax(error) => with_instead(syntax(&error), sql),
         Unparsed::TooComplex(what) => Error::new(code::TOO_COMPLEX, "the statement is too complex")
             .detail(what)
             .hint("Split it into several statements, or put what it lists into a table and join that."),
     })?;
+    if let Some(refusal) = trees.iter().find_map(plan::refused_function) {
+        return Err(unwritten(refusal));
+    }
     let statement = |mut tree: ast::Statement| {
         let (kind, reads_catalog) = (kind(&tree), reads_catalog(&tree));
         dialect::registered(&mut tree, reads_catalog);
@@ -165,6 +168,27 @@ fn parsed(sql: &str) -> Result<Vec<Statement>> {
         Statement { kind, reads_catalog, tree: adapted(tree) }
     };
     Ok(trees.into_iter().map(statement).collect())
+}
+
+/// An error of a text that cannot be parsed, with what PostgreSQL has for what only MySQL reads.
+fn with_instead(error: Error, sql: &str) -> Error {
+    let place =
+        error.position.and_then(|(line, column)| Some((usize::try_from(line).ok()?, usize::try_from(column).ok()?)));
+    match place.and_then(|(line, column)| plan::instead_of_syntax(sql, line, column)) {
+        Some(instead) => error.hint(instead),
+        None => error,
+    }
+}
+
+/// A function that is none of PostgreSQL's.
+fn unwritten(refusal: plan::Refusal) -> Error {
+    let mut error = Error::new(code::UNKNOWN_FUNCTION, refusal.message.replace('"', ""));
+    if !refusal.hint.is_empty() {
+        error = error.hint(refusal.hint);
+    }
+    error.position =
+        refusal.line.and_then(|(line, column)| Some((u64::try_from(line).ok()?, u64::try_from(column).ok()?)));
+    error
 }
 
 /// The only statement of a query text.

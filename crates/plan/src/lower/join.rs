@@ -7,6 +7,7 @@ use datafusion_expr::{Expr, ExprSchemable, JoinType, LogicalPlan, lit};
 use relation::{Column, DataType};
 
 use super::expression::{Scope, tried_in_order};
+use super::map::constants;
 use super::{Lowering, Result, column};
 use crate::flow::{Aggregate, AggregateFunction, JoinKind, NodeId, Op};
 use crate::refusal::Refusal;
@@ -193,8 +194,10 @@ impl Lowering<'_> {
     fn joined(&mut self, kind: JoinKind, left: &Side<'_>, right: &Side<'_>, residual: Option<Expr>) -> NodeId {
         let on: Vec<_> = left.keys.iter().copied().zip(right.keys.iter().copied()).collect();
         let (left_facts, right_facts) = (self.facts(left.node), self.facts(right.node));
+        let both = self.columns(left.node).iter().chain(self.columns(right.node));
+        let matched = residual.as_ref().map_or_else(Vec::new, |residual| constants(residual, both));
         let facts = match kind {
-            JoinKind::Inner | JoinKind::Left => left_facts.joined(right_facts, &on, kind == JoinKind::Inner),
+            JoinKind::Inner | JoinKind::Left => left_facts.joined(right_facts, &on, &matched, kind == JoinKind::Inner),
             JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti => left_facts.clone(),
         };
         let mut columns = self.columns(left.node).to_vec();

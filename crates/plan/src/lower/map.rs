@@ -4,8 +4,9 @@
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_expr::expr::Cast;
 use datafusion_expr::logical_plan::{Filter, Projection};
-use datafusion_expr::{Expr, LogicalPlan};
-use relation::Column;
+use datafusion_expr::utils::split_conjunction;
+use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+use relation::{Column, DataType};
 
 use super::expression::{Scope, as_canonical, plain, tried_in_order};
 use super::{Lowering, Result, column};
@@ -109,7 +110,8 @@ impl Lowering<'_> {
         {
             return chosen;
         }
-        let facts = self.facts(input).projected(&sources);
+        let constants = filter.as_ref().map_or_else(Vec::new, |filter| constants(filter, self.columns(input).iter()));
+        let facts = self.facts(input).clone().with_constants(&constants).projected(&sources);
         self.add(Op::Map { filter, outputs: exprs }, vec![input], columns, facts)
     }
 
@@ -153,6 +155,24 @@ impl Lowering<'_> {
         let facts = self.facts(input).projected(&kept);
         self.add(op, inputs, columns, facts)
     }
+}
+
+/// The columns that hold one value in all rows for which a condition holds: those that it compares with a constant.
+pub(super) fn constants<'c>(condition: &Expr, columns: impl Iterator<Item = &'c Column>) -> Vec<usize> {
+    let columns: Vec<&Column> = columns.collect();
+    let pinned = |part: &Expr| {
+        let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = part else { return None };
+        let column = match (left.as_ref(), right.as_ref()) {
+            (column, Expr::Literal(value, _)) | (Expr::Literal(value, _), column) if !value.is_null() => plain(column)?,
+            _ => return None,
+        };
+        // Floats and intervals that are equal may be told apart: 0 and -0, 1 mon and 30 days.
+        let of_many_forms = [DataType::Float32, DataType::Float64, DataType::Interval, DataType::Json]
+            .contains(&columns.get(column)?.data_type);
+        let is_array = matches!(columns.get(column)?.data_type, DataType::Array(_));
+        (!of_many_forms && !is_array).then_some(column)
+    };
+    split_conjunction(condition).into_iter().filter_map(pinned).collect()
 }
 
 /// Whether fusing computes nothing twice: what is more than a column or a constant is used once at most.

@@ -185,13 +185,14 @@ impl Lowering<'_> {
             (_, None, Some(_)) => Some([partition.clone(), vec![columns.len()]].concat()),
             (_, None, None) => None,
         };
-        let mut same = facts.same.clone();
+        let (mut same, mut constant) = (facts.same.clone(), facts.constant.clone());
         if let Some(name) = number {
             same.push(columns.len());
+            constant.push(false);
             columns.push(number_column(name));
         }
         let op = Op::TopK { partition, order, offset, limit, numbered: number.is_some() };
-        self.add(op, vec![input], columns, Facts { unique, same })
+        self.add(op, vec![input], columns, Facts { unique, same, constant })
     }
 
     /// A window that no filter makes small.

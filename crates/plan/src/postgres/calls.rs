@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     Char,
     /// A text of type `"char"`.
     OneChar,
+    /// The one text of a uuid, of type uuid.
+    Uuid,
 }
 
 impl Kind {
@@ -67,7 +69,9 @@ impl Kind {
             Self::Int4 => DataType::Int32,
             Self::Int8 => DataType::Int64,
             Self::Float => DataType::Float64,
-            Self::Text | Self::Json | Self::Jsonb | Self::Varchar | Self::Char | Self::OneChar => DataType::Utf8,
+            Self::Text | Self::Json | Self::Jsonb | Self::Varchar | Self::Char | Self::OneChar | Self::Uuid => {
+                DataType::Utf8
+            }
             Self::Bytes => DataType::Binary,
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
@@ -86,7 +90,7 @@ impl Kind {
             Self::Int4 => matches!(from, DataType::Int32),
             Self::Int8 => matches!(from, DataType::Int64),
             Self::Float => matches!(from, DataType::Float64),
-            Self::Text | Self::Json | Self::Jsonb | Self::Varchar | Self::Char | Self::OneChar => {
+            Self::Text | Self::Json | Self::Jsonb | Self::Varchar | Self::Char | Self::OneChar | Self::Uuid => {
                 matches!(from, DataType::Utf8)
             }
             Self::Bytes => matches!(from, DataType::Binary),
@@ -191,8 +195,8 @@ impl Function {
         let Some((_, overload)) = least else {
             let types: Vec<String> = arguments.iter().map(types::name).collect();
             // The cast is a call of it.
-            if let ("numeric", [own]) = (self.name, &types[..]) {
-                return plan_err!("cannot cast type {own} to numeric");
+            if let ("numeric" | "uuid", [own]) = (self.name, &types[..]) {
+                return plan_err!("cannot cast type {own} to {}", self.name);
             }
             return plan_err!("function {}({}) does not exist", self.name, types.join(", "));
         };
@@ -275,6 +279,7 @@ impl ScalarUDFImpl for Function {
             Kind::Varchar => types::named(field, types::VARCHAR),
             Kind::Char => types::named(field, types::CHAR),
             Kind::OneChar => types::named(field, types::ONE_CHAR),
+            Kind::Uuid => types::named(field, types::UUID),
             Kind::Json => match args.arg_fields.first().and_then(|first| types::own_name(first)) {
                 Some(types::JSONB) => types::named(field, types::JSONB),
                 _ => types::named(field, types::JSON),
@@ -445,7 +450,7 @@ impl Out {
             Kind::Int4 => Builder::Int4(Int32Builder::with_capacity(rows)),
             Kind::Int8 => Builder::Int8(Int64Builder::with_capacity(rows)),
             Kind::Float => Builder::Float(Float64Builder::with_capacity(rows)),
-            Kind::Text | Kind::Json | Kind::Jsonb | Kind::Varchar | Kind::Char | Kind::OneChar => {
+            Kind::Text | Kind::Json | Kind::Jsonb | Kind::Varchar | Kind::Char | Kind::OneChar | Kind::Uuid => {
                 Builder::Text(StringBuilder::new())
             }
             Kind::Bytes => Builder::Bytes(BinaryBuilder::new()),

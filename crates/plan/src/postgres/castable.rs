@@ -31,7 +31,7 @@ enum Kind {
     Timestamp,
     TimestampTz,
     Interval,
-    /// What is a text alone: records.
+    /// What is a text alone: records, uuids.
     Written,
 }
 
@@ -76,7 +76,7 @@ impl Kind {
             text if is_text(text) => match types::own_name(field) {
                 Some(types::JSON) => Self::Json,
                 Some(types::JSONB) => Self::Jsonb,
-                Some(types::RECORD) => Self::Written,
+                Some(types::RECORD | types::UUID) => Self::Written,
                 _ => Self::Text,
             },
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Self::Bytes,
@@ -128,7 +128,7 @@ pub fn instead_of_cast(told: &str) -> Option<&'static str> {
 }
 
 /// Whether a value was made a text: its field still says which it was.
-fn is_plain_text(expr: &Expr) -> bool {
+pub(crate) fn is_plain_text(expr: &Expr) -> bool {
     matches!(expr, Expr::Cast(cast) if is_text(cast.field.data_type()) && types::own_name(&cast.field).is_none())
 }
 
@@ -152,7 +152,7 @@ fn is_cast(from: &Field, to: &Field) -> bool {
 /// The name of a type that people are told.
 fn name(field: &Field) -> String {
     match types::own_name(field) {
-        Some(own @ (types::JSON | types::JSONB | types::RECORD)) => own.to_owned(),
+        Some(own @ (types::JSON | types::JSONB | types::RECORD | types::UUID)) => own.to_owned(),
         _ => types::name(field.data_type()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Builder, Float64Builder};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Builder, Float64Builder, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType, Date32Type, Field, FieldRef, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
@@ -153,7 +153,7 @@ fn parts(names: &ArrayRef, values: &ArrayRef, wanted: &DataType, rows: usize) ->
     Ok(Arc::new(out.finish()))
 }
 
-/// `numeric(value)`: a number as a decimal of its own digits.
+/// `numeric(value)`: a number as a decimal of its own digits, and an array of numbers as one of such.
 pub(crate) fn numeric() -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::new_from_impl(Numeric { signature: Signature::user_defined(Volatility::Immutable) }))
 }
@@ -176,6 +176,10 @@ impl ScalarUDFImpl for Numeric {
         match arguments {
             [DataType::Null] => Ok(vec![DataType::Decimal128(DIGITS_MAX, 0)]),
             [value] if value.is_numeric() || *value == DataType::Utf8 => Ok(vec![value.clone()]),
+            [DataType::List(item)] => {
+                let element = self.coerce_types(std::slice::from_ref(item.data_type()))?;
+                Ok(element.into_iter().map(|element| DataType::new_list(element, true)).collect())
+            }
             [other] => plan_err!("cannot cast type {} to numeric", super::types::name(other)),
             _ => plan_err!("numeric takes one value"),
         }
@@ -184,6 +188,9 @@ impl ScalarUDFImpl for Numeric {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match arguments {
             [DataType::Decimal256(precision, scale)] => DataType::Decimal256(*precision, *scale),
+            [DataType::List(item)] => {
+                DataType::new_list(self.return_type(std::slice::from_ref(item.data_type()))?, true)
+            }
             [value] => as_decimal(value).unwrap_or(DataType::Decimal128(DIGITS_MAX, UNKNOWN_SCALE)),
             _ => return plan_err!("numeric takes one value"),
         })
@@ -191,14 +198,23 @@ impl ScalarUDFImpl for Numeric {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let wanted = args.return_field.data_type();
-        let made = |arrays: &[ArrayRef]| {
-            let [array] = arrays else { return exec_err!("numeric takes one value") };
-            match array.as_string_opt::<i32>() {
-                Some(texts) => decimals_of(texts, wanted),
-                None => cast_with_options(array, wanted, &CastOptions { safe: false, ..CastOptions::default() })
-                    .or_else(|_| exec_err!("numeric field overflow: a number is out of range")),
-            }
+        let made = |arrays: &[ArrayRef]| match arrays {
+            [array] => as_numeric(array, wanted),
+            _ => exec_err!("numeric takes one value"),
         };
         make_scalar_function(made, vec![])(&args.args)
+    }
+}
+
+fn as_numeric(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    if let (Some(lists), DataType::List(item)) = (array.as_list_opt::<i32>(), wanted) {
+        let elements = as_numeric(lists.values(), item.data_type())?;
+        let made = ListArray::try_new(Arc::clone(item), lists.offsets().clone(), elements, lists.nulls().cloned())?;
+        return Ok(Arc::new(made));
+    }
+    match array.as_string_opt::<i32>() {
+        Some(texts) => decimals_of(texts, wanted),
+        None => cast_with_options(array, wanted, &CastOptions { safe: false, ..CastOptions::default() })
+            .or_else(|_| exec_err!("numeric field overflow: a number is out of range")),
     }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Builder, Int64Array, ListArray, ListBuilder, StringArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, IntervalMonthDayNanoType, TimeUnit};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Field, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -122,24 +124,95 @@ fn places(lists: &[&ListArray]) -> Result<ListArray> {
 const SERIES_MAX: u64 = 10_000_000;
 const ALL_SERIES_MAX: u64 = 40_000_000;
 
-/// DataFusion's function of series, which makes none that has more than [`SERIES_MAX`] elements.
-pub(super) fn bounded(inner: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::new_from_impl(Series { inner }))
+/// DataFusion's function of ranges, which makes none that has more than [`SERIES_MAX`] elements.
+pub(super) fn ranges() -> Arc<ScalarUDF> {
+    let inner = datafusion_functions_nested::range::range_udf();
+    let signature = inner.signature().clone();
+    Arc::new(ScalarUDF::new_from_impl(Series { inner, signature }))
+}
+
+/// The same of series, which are of the types that PostgreSQL has: integers stay integers, dates are instants, numerics have digits.
+pub(super) fn series() -> Arc<ScalarUDF> {
+    let inner = datafusion_functions_nested::range::gen_series_udf();
+    Arc::new(ScalarUDF::new_from_impl(Series { inner, signature: Signature::user_defined(Volatility::Immutable) }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Series {
     inner: Arc<ScalarUDF>,
+    signature: Signature,
+}
+
+/// The type of the ends of a series, if there is one of such values.
+fn ends_of(arguments: &[DataType]) -> Option<DataType> {
+    let (ends, by) = arguments.split_at(arguments.len().min(2));
+    let known: Vec<&DataType> = ends.iter().filter(|own| !own.is_null()).collect();
+    let is_number = |own: &&DataType| own.is_integer() || matches!(own, DataType::Decimal128(..));
+    let all: Vec<&DataType> = known.iter().copied().chain(by.iter().filter(|own| !own.is_null())).collect();
+    if all.iter().all(is_number) {
+        let scale = all.iter().filter_map(|own| match own {
+            DataType::Decimal128(_, scale) => Some((*scale).max(0)),
+            _ => None,
+        });
+        let is_short = |own: &&DataType| matches!(own, DataType::Int8 | DataType::Int16 | DataType::Int32);
+        return Some(match scale.max() {
+            Some(scale) => DataType::Decimal128(38, scale),
+            None if all.iter().all(is_short) => DataType::Int32,
+            None => DataType::Int64,
+        });
+    }
+    let is_moment =
+        |own: &&DataType| matches!(own, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) | DataType::Utf8);
+    let has_length = matches!(by, [DataType::Interval(_) | DataType::Utf8 | DataType::Null]);
+    if !known.iter().all(is_moment) || !has_length {
+        return None;
+    }
+    let plain = |own: &&DataType| matches!(own, DataType::Timestamp(_, None));
+    let zone = (!known.iter().any(plain)).then(|| Arc::from("UTC"));
+    Some(DataType::Timestamp(TimeUnit::Microsecond, zone))
 }
 
 impl ScalarUDFImpl for Series {
-    crate::as_inner!(name, aliases, signature);
+    crate::as_inner!(name, aliases);
 
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.inner.inner().return_type(arguments)
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        let ends = ends_of(arguments).filter(|_| (2..=3).contains(&arguments.len()));
+        let Some(ends) = ends else {
+            let names: Vec<String> = arguments.iter().map(types::name).collect();
+            return plan_err!("function {}({}) does not exist", self.name(), names.join(", "));
+        };
+        let by = match ends {
+            DataType::Timestamp(..) => DataType::Interval(IntervalUnit::MonthDayNano),
+            ref number => number.clone(),
+        };
+        Ok(arguments.iter().enumerate().map(|(at, _)| if at < 2 { ends.clone() } else { by.clone() }).collect())
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match arguments.first() {
+            Some(number @ (DataType::Decimal128(..) | DataType::Int32)) => Ok(DataType::new_list(number.clone(), true)),
+            _ => self.inner.inner().return_type(arguments),
+        }
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let own = args.args.first().map_or(DataType::Null, ColumnarValue::data_type);
+        if let DataType::Decimal128(_, scale) = own {
+            let of = |arrays: &[ArrayRef]| numerics(arrays, scale);
+            return make_scalar_function(of, vec![])(&args.args);
+        }
+        if own == DataType::Int32 {
+            let wanted = args.return_field.data_type().clone();
+            let longs = args.args.iter().map(|value| value.cast_to(&DataType::Int64, None));
+            args.args = longs.collect::<Result<Vec<_>>>()?;
+            let long = Field::new(self.name(), DataType::new_list(DataType::Int64, true), true);
+            args.return_field = Arc::new(long);
+            return self.invoke_with_args(args)?.cast_to(&wanted, None);
+        }
         let mut all = 0_u64;
         for count in counts(&args.args, args.number_rows)? {
             all = all.saturating_add(count);
@@ -198,6 +271,40 @@ fn counts(args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
         out.push(u64::try_from(steps).unwrap_or(u64::MAX));
     }
     Ok(out)
+}
+
+/// Series of numbers with as many digits behind the point.
+fn numerics(arrays: &[ArrayRef], scale: i8) -> Result<ArrayRef> {
+    let (from, to, by) = match arrays {
+        [from, to] => (from, to, None),
+        [from, to, by] => (from, to, Some(by.as_primitive::<Decimal128Type>())),
+        _ => return exec_err!("generate_series takes two values or three"),
+    };
+    let (from, to) = (from.as_primitive::<Decimal128Type>(), to.as_primitive::<Decimal128Type>());
+    let one = 10_i128.pow(u32::try_from(scale).unwrap_or(0));
+    let mut made = ListBuilder::new(Decimal128Builder::new().with_precision_and_scale(38, scale)?);
+    let mut all = 0_u64;
+    for row in 0..from.len() {
+        if from.is_null(row) || to.is_null(row) || by.is_some_and(|by| by.is_null(row)) {
+            made.append_null();
+            continue;
+        }
+        let (mut at, end, step) = (from.value(row), to.value(row), by.map_or(one, |by| by.value(row)));
+        if step == 0 {
+            return exec_err!("step size cannot equal zero");
+        }
+        let mut count = 0_u64;
+        while if step > 0 { at <= end } else { at >= end } {
+            (count, all) = (count + 1, all + 1);
+            if count > SERIES_MAX || all > ALL_SERIES_MAX {
+                return exec_err!("out of range: generate_series would make more than {SERIES_MAX} values");
+            }
+            made.values().append_value(at);
+            at = at.saturating_add(step);
+        }
+        made.append(true);
+    }
+    Ok(Arc::new(made.finish()))
 }
 
 const DAY_NS: i128 = 86_400_000_000_000;

@@ -36,6 +36,7 @@ pub(crate) mod syntax;
 pub(crate) mod texts;
 pub(crate) mod times;
 pub(crate) mod types;
+mod uuids;
 pub(crate) mod whole_rows;
 
 use std::sync::Arc;
@@ -56,8 +57,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         lists::array_or_empty(),
         lists::array_dims(),
         lists::array_places(),
-        lists::bounded(datafusion_functions_nested::range::gen_series_udf()),
-        lists::bounded(datafusion_functions_nested::range::range_udf()),
+        lists::series(),
+        lists::ranges(),
         function("time_plus", times::PLUS),
         function("time_minus", times::MINUS),
         function("time_times", times::TIMES),
@@ -84,6 +85,9 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("varchar", texts::VARCHAR),
         function("bpchar", texts::BPCHAR),
         function("one_char", texts::ONE_CHAR),
+        function("uuid", uuids::UUID),
+        function("uuid_as_it_is", uuids::AS_IT_IS),
+        uuids::random(),
         function("substring", texts::SUBSTRING),
         function("substr", texts::SUBSTRING),
         function("length", texts::LENGTH),

@@ -11,12 +11,14 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias,
-    TableFactor, TableWithJoins, VisitMut, VisitorMut, visit_expressions,
+    Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, OrderByExpr, OrderByKind, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    visit_expressions,
 };
 
+use super::merged::constraint_of;
 use super::own::own_columns;
-use super::whole_rows::{Scope, column, normalised};
+use super::whole_rows::{Scope, column, factors, normalised};
 
 /// Goes over the queries of a statement.
 pub(super) struct Orders<'a> {
@@ -84,62 +86,116 @@ impl VisitorMut for Orders<'_> {
         for order in exprs.iter_mut().filter(|order| !is_name(&order.expr)) {
             order.expr.visit(&mut own_columns(&columns))?;
         }
-        if computes && let Some(beneath) = beneath(select, exprs) {
+        if computes && let Some(beneath) = self.beneath(select, exprs) {
             *query.body = beneath;
         }
         ControlFlow::Continue(())
     }
 }
 
-/// A query over the select, which computes what is ordered by: beside the results it could not have a column called as one of them.
-///
-/// ```text
-/// select -x as x from t order by abs(t.x)
-/// select ordered.x from (select -x as x, abs(t.x) as "order 1" from t) ordered order by ordered."order 1"
-/// ```
-///
-/// None: not all results have names of their own.
-fn beneath(select: &Select, orders: &mut [OrderByExpr]) -> Option<SetExpr> {
-    let names: Vec<String> = select.projection.iter().map(result_name).collect::<Option<_>>()?;
-    if (1..names.len()).any(|at| names[..at].contains(&names[at])) || select.into.is_some() {
-        return None;
+impl Orders<'_> {
+    /// A query over the select, which computes what is ordered by: beside the results it could not have a column called as one of them.
+    ///
+    /// ```text
+    /// select -x as x from t order by abs(t.x)
+    /// select ordered."result 1" as x from (select -x as "result 1", abs(t.x) as "order 1" from t) ordered order by ordered."order 1"
+    /// ```
+    ///
+    /// None: not all results have names.
+    fn beneath(&self, select: &Select, orders: &mut [OrderByExpr]) -> Option<SetExpr> {
+        let items = self.results(select)?;
+        let names: Vec<String> = items.iter().map(result_name).collect::<Option<_>>()?;
+        if select.into.is_some() {
+            return None;
+        }
+        let mut within = select.clone();
+        within.projection = Vec::new();
+        let mut results = Vec::new();
+        for (at, (item, name)) in items.iter().zip(&names).enumerate() {
+            let own = format!("result {}", at + 1);
+            let alias = Ident::with_quote('"', own.as_str());
+            within.projection.push(SelectItem::ExprWithAlias { expr: value_of(item)?.clone(), alias });
+            let alias = Ident::with_quote('"', name);
+            results.push(SelectItem::ExprWithAlias { expr: column(ORDERED, &own), alias });
+        }
+        let is_kept = |expr: &Expr| match expr {
+            Expr::Value(_) => true,
+            Expr::Identifier(name) => names.contains(&normalised(name)),
+            _ => false,
+        };
+        for (at, order) in orders.iter_mut().enumerate().filter(|(_, order)| !is_kept(&order.expr)) {
+            let name = format!("order {}", at + 1);
+            let expr = std::mem::replace(&mut order.expr, column(ORDERED, &name));
+            within.projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) });
+        }
+        let within = Query {
+            with: None,
+            body: Box::new(SetExpr::Select(Box::new(within))),
+            order_by: None,
+            limit_clause: None,
+            fetch: None,
+            locks: Vec::new(),
+            for_clause: None,
+            settings: None,
+            format_clause: None,
+            pipe_operators: Vec::new(),
+        };
+        let alias = TableAlias { explicit: true, name: Ident::with_quote('"', ORDERED), columns: Vec::new(), at: None };
+        let relation =
+            TableFactor::Derived { lateral: false, subquery: Box::new(within), alias: Some(alias), sample: None };
+        let mut over = select.clone();
+        over.projection = results;
+        over.from = vec![TableWithJoins { relation, joins: Vec::new() }];
+        over.selection = None;
+        over.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+        over.having = None;
+        over.named_window = Vec::new();
+        over.qualify = None;
+        Some(SetExpr::Select(Box::new(over)))
     }
-    let mut within = select.clone();
-    let is_kept = |expr: &Expr| match expr {
-        Expr::Value(_) => true,
-        Expr::Identifier(name) => names.contains(&normalised(name)),
-        _ => false,
-    };
-    for (at, order) in orders.iter_mut().enumerate().filter(|(_, order)| !is_kept(&order.expr)) {
-        let name = format!("order {}", at + 1);
-        let expr = std::mem::replace(&mut order.expr, column(ORDERED, &name));
-        within.projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) });
+
+    /// The results with `*` written out; none where it is not known what that is.
+    fn results(&self, select: &Select) -> Option<Vec<SelectItem>> {
+        let is_wildcard =
+            |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+        if !select.projection.iter().any(is_wildcard) {
+            return Some(select.projection.clone());
+        }
+        // Columns of USING stand once.
+        let merges = |join: &Join| {
+            let mut operator = join.join_operator.clone();
+            let constraint = constraint_of(&mut operator);
+            matches!(constraint, Some(JoinConstraint::Using(_) | JoinConstraint::Natural))
+        };
+        if select.from.iter().any(|from| from.joins.iter().any(merges)) {
+            return None;
+        }
+        let relations = self.scope.relations(&select.from, 0);
+        let all = |(name, columns): &(String, Option<Vec<String>>)| -> Option<Vec<SelectItem>> {
+            let columns = columns.as_ref()?;
+            Some(columns.iter().map(|of| SelectItem::UnnamedExpr(column(name, of))).collect())
+        };
+        let mut items = Vec::new();
+        for item in &select.projection {
+            match item {
+                SelectItem::Wildcard(_) if relations.len() != factors(&select.from).count() => {
+                    return None;
+                }
+                SelectItem::Wildcard(_) => {
+                    for relation in &relations {
+                        items.extend(all(relation)?);
+                    }
+                }
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                    let name = normalised(name.0.last()?.as_ident()?);
+                    items.extend(all(relations.iter().find(|(known, _)| *known == name)?)?);
+                }
+                SelectItem::QualifiedWildcard(..) => return None,
+                other => items.push(other.clone()),
+            }
+        }
+        Some(items)
     }
-    let results = names.iter().map(|name| SelectItem::UnnamedExpr(column(ORDERED, name))).collect();
-    let within = Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(within))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
-    };
-    let alias = TableAlias { explicit: true, name: Ident::with_quote('"', ORDERED), columns: Vec::new(), at: None };
-    let relation =
-        TableFactor::Derived { lateral: false, subquery: Box::new(within), alias: Some(alias), sample: None };
-    let mut over = select.clone();
-    over.projection = results;
-    over.from = vec![TableWithJoins { relation, joins: Vec::new() }];
-    over.selection = None;
-    over.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
-    over.having = None;
-    over.named_window = Vec::new();
-    over.qualify = None;
-    Some(SetExpr::Select(Box::new(over)))
 }
 
 /// What the select within is called.

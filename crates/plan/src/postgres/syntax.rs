@@ -223,6 +223,7 @@ fn alike(rows: &mut [Parens<Vec<Expr>>]) {
     for column in 0..columns {
         let mut known = rows.iter().filter_map(|row| match row.content.get(column) {
             Some(Expr::Cast { data_type, .. }) => Some(data_type.clone()),
+            Some(Expr::Function(function)) if is_call(function, "uuid") => Some(DataType::Uuid),
             _ => None,
         });
         let Some(data_type) = known.next() else { continue };
@@ -231,12 +232,15 @@ fn alike(rows: &mut [Parens<Vec<Expr>>]) {
             // A NULL takes the name of a type that Arrow does not have along.
             let takes = |value: &Value| match value {
                 Value::SingleQuotedString(_) => true,
-                Value::Null => matches!(data_type, DataType::JSON | DataType::JSONB),
+                Value::Null => matches!(data_type, DataType::JSON | DataType::JSONB | DataType::Uuid),
                 _ => false,
             };
             if matches!(expr, Expr::Value(value) if takes(&value.value)) {
                 let taken = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
-                *expr = plain_cast(taken, data_type.clone());
+                *expr = match data_type {
+                    DataType::Uuid => cast(taken, DataType::Uuid),
+                    ref other => plain_cast(taken, other.clone()),
+                };
             }
         }
     }
@@ -447,7 +451,16 @@ fn series(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
     // So does what makes rows of one list.
     if let Some((_, [only])) = ROWS.iter().find(|(name, _)| is_call(function, name)) {
-        let list = renamed(function.clone(), only.list);
+        let mut list = renamed(function.clone(), only.list);
+        // What is read as a jsonb has each key once, in its order.
+        if is_of_jsonb(function)
+            && let Expr::Function(list) = &mut list
+            && let FunctionArguments::List(list) = &mut list.args
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(document))) = list.args.first_mut()
+        {
+            let read = std::mem::replace(document, Expr::Value(Value::Null.with_empty_span()));
+            *document = plain_cast(Expr::Nested(Box::new(read)), DataType::JSONB);
+        }
         let rows = call("unnest", vec![list]);
         *expr = match only.data_type {
             Some("jsonb") => plain_cast(rows, DataType::JSONB),
@@ -517,6 +530,14 @@ fn rewritten(expr: Expr) -> Expr {
         Expr::IsNotNull(inner) => match values_of_row(&inner) {
             Some(values) => all_of(values, Expr::IsNotNull),
             None => Expr::IsNotNull(inner),
+        },
+        Expr::IsDistinctFrom(left, right) => match rows_distinct(&left, &right) {
+            Some(distinct) => distinct,
+            None => Expr::IsDistinctFrom(left, right),
+        },
+        Expr::IsNotDistinctFrom(left, right) => match rows_distinct(&left, &right) {
+            Some(distinct) => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(distinct) },
+            None => Expr::IsNotDistinctFrom(left, right),
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => negative(*expr),
         // The operator is one of floats alone.
@@ -853,7 +874,7 @@ fn distinct_in_order(function: &Function) -> Option<Expr> {
 }
 
 /// The time of the statement, as it is called with the digits that its seconds have.
-const MOMENTS: [&str; 2] = ["current_timestamp", "localtimestamp"];
+const MOMENTS: [&str; 3] = ["current_timestamp", "localtimestamp", "localtime"];
 
 fn moment(function: Function) -> Expr {
     let digits = match &function.args {
@@ -863,13 +884,25 @@ fn moment(function: Function) -> Expr {
         },
         _ => None,
     };
-    let Some(digits) = digits else { return Expr::Function(function) };
     let now = call("now", Vec::new());
-    let time = match is_call(&function, "localtimestamp") {
-        true => plain_cast(now, DataType::Timestamp(None, TimezoneInfo::None)),
-        false => now,
+    let time = match local(&function) {
+        Some(data_type) => plain_cast(now, data_type),
+        None if digits.is_none() => return Expr::Function(function),
+        None => now,
     };
-    call("to_precision", vec![time, digits])
+    match digits {
+        Some(digits) => call("to_precision", vec![time, digits]),
+        None => time,
+    }
+}
+
+/// The type of a moment without a zone.
+fn local(function: &Function) -> Option<DataType> {
+    match () {
+        () if is_call(function, "localtimestamp") => Some(DataType::Timestamp(None, TimezoneInfo::None)),
+        () if is_call(function, "localtime") => Some(DataType::Time(None, TimezoneInfo::None)),
+        () => None,
+    }
 }
 
 /// Functions that have another name below.
@@ -901,6 +934,19 @@ fn nulls(function: Function) -> Expr {
     let counts: Option<Vec<Expr>> = arguments.iter().map(counted).collect();
     let sum = counts.and_then(|counts| counts.into_iter().reduce(|sum, one| binary(sum, BinaryOperator::Plus, one)));
     sum.map_or(Expr::Function(function), |sum| Expr::Nested(Box::new(sum)))
+}
+
+/// Whether any value of a row is distinct from that of the other.
+fn rows_distinct(left: &Expr, right: &Expr) -> Option<Expr> {
+    let (left, right) = (values_of_row(left)?, values_of_row(right)?);
+    if left.len() != right.len() {
+        return None;
+    }
+    let pairs = left.into_iter().zip(right);
+    let mut parts: Vec<Expr> =
+        pairs.map(|(left, right)| Expr::Nested(Box::new(Expr::IsDistinctFrom(nested(left), nested(right))))).collect();
+    in_pairs(&mut parts, &BinaryOperator::Or);
+    parts.pop().map(|any| Expr::Nested(Box::new(any)))
 }
 
 /// Whether two rows of values are compared: `(a, b) > (1, 2)`.
@@ -1344,6 +1390,7 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
         DataType::Custom(name, _) if matches!(&name.0[..], [part] if part.as_ident().is_some_and(is_one_char)) => {
             call("one_char", vec![plain_cast(expr, DataType::Text)])
         }
+        DataType::Uuid => call("uuid", vec![expr]),
         DataType::Timestamp(Some(digits), zone) => {
             call("to_precision", vec![plain_cast(expr, DataType::Timestamp(None, *zone)), number(*digits)])
         }
@@ -1353,7 +1400,8 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
         DataType::Numeric(ExactNumberInfo::None)
         | DataType::Decimal(ExactNumberInfo::None)
         | DataType::Dec(ExactNumberInfo::None) => unconstrained(expr),
-        // What was a document is a text, also by the name of its type.
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) if is_unconstrained(element) => numerics(expr),
+        // What was a document, or a uuid, is a text, also by the name of its type.
         DataType::Text if makes_document(&expr) => call("text", vec![plain_cast(expr, data_type)]),
         // A literal is read to the nearest float, not by way of a decimal.
         DataType::Float(_)
@@ -1372,7 +1420,7 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
     }
 }
 
-/// Whether an expression is a document as it is written.
+/// Whether an expression is a document, or a uuid, as it is written.
 fn makes_document(expr: &Expr) -> bool {
     match expr {
         Expr::Nested(inner) => makes_document(inner),
@@ -1381,7 +1429,8 @@ fn makes_document(expr: &Expr) -> bool {
         Expr::Function(function) => match &function.name.0[..] {
             [part] => part.as_ident().is_some_and(|name| {
                 let name = name.value.to_lowercase();
-                name.starts_with("json") || matches!(name.as_str(), "to_json" | "to_jsonb" | "row_to_json")
+                name.starts_with("json")
+                    || matches!(name.as_str(), "to_json" | "to_jsonb" | "row_to_json" | "uuid" | "gen_random_uuid")
             }),
             _ => false,
         },
@@ -1422,6 +1471,22 @@ fn unconstrained(expr: Expr) -> Expr {
     }
 }
 
+/// The same of arrays.
+fn numerics(expr: Expr) -> Expr {
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) = &expr else {
+        return call("numeric", vec![expr]);
+    };
+    let elements = list_of(written).unwrap_or_default();
+    let scales = elements.iter().flatten().filter_map(|element| digits(element)).map(|(_, _, scale)| scale);
+    let exact = ExactNumberInfo::PrecisionAndScale(38, scales.max().unwrap_or(0).clamp(0, 38));
+    plain_cast(expr, DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Numeric(exact)), None)))
+}
+
+fn is_unconstrained(data_type: &DataType) -> bool {
+    use DataType::{Dec, Decimal, Numeric};
+    matches!(data_type, Numeric(ExactNumberInfo::None) | Decimal(ExactNumberInfo::None) | Dec(ExactNumberInfo::None))
+}
+
 /// Functions whose result is an integer.
 const COUNTS: [&str; 4] = ["cardinality", "array_ndims", "array_position", "regexp_instr"];
 
@@ -1457,6 +1522,10 @@ fn of_rows(function: Function) -> Expr {
         Expr::Function(Function { name, args: FunctionArguments::List(list), ..function.clone() })
     };
     call(made_by, list.args.iter().enumerate().map(array_of).collect())
+}
+
+fn is_of_jsonb(function: &Function) -> bool {
+    matches!(&function.name.0[..], [part] if part.as_ident().is_some_and(|name| name.value.to_lowercase().starts_with("jsonb_")))
 }
 
 fn is_call(function: &Function, name: &str) -> bool {

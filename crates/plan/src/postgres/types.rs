@@ -1,6 +1,6 @@
 //! Types of PostgreSQL that Arrow has no type of its own for: the field of a column says by which name it goes.
 //!
-//! json, jsonb, varchar, char and records are texts for the engine, and by their name for a client.
+//! json, jsonb, uuid, varchar, char and records are texts for the engine, and by their name for a client.
 
 use arrow::datatypes::{DataType, Field};
 use relation::schema::EXTENSION;
@@ -13,6 +13,7 @@ pub(crate) const CHAR: &str = "bpchar";
 /// The type of one byte, `"char"` between double quotes.
 pub(crate) const ONE_CHAR: &str = "char";
 pub(crate) const RECORD: &str = "record";
+pub(crate) const UUID: &str = "uuid";
 
 /// The field under the name of a type.
 pub(crate) fn named(field: Field, name: &str) -> Field {

@@ -34,15 +34,23 @@ pub fn whole_rows(statement: &mut Statement, tables: &dyn ContextProvider) {
 
 /// The queries of WITH by their names; none where two are called alike.
 #[derive(Default)]
-struct WithQueries(BTreeMap<String, Option<Query>>);
+struct WithQueries(BTreeMap<String, Option<WithQuery>>);
+
+struct WithQuery {
+    query: Query,
+    /// The names that its first columns are given: `with t(a, b) as (…)`.
+    columns: Vec<String>,
+}
 
 impl VisitorMut for WithQueries {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         for part in query.with.iter().flat_map(|with| &with.cte_tables) {
-            let known = self.0.contains_key(&normalised(&part.alias.name)) || !part.alias.columns.is_empty();
-            self.0.insert(normalised(&part.alias.name), (!known).then(|| part.query.as_ref().clone()));
+            let name = normalised(&part.alias.name);
+            let columns = part.alias.columns.iter().map(|column| normalised(&column.name)).collect();
+            let one = (!self.0.contains_key(&name)).then(|| WithQuery { query: part.query.as_ref().clone(), columns });
+            self.0.insert(name, one);
         }
         ControlFlow::Continue(())
     }
@@ -58,7 +66,7 @@ const COLUMNS_MAX: usize = 1_600;
 
 pub(super) struct Scope<'a> {
     tables: &'a dyn ContextProvider,
-    named: BTreeMap<String, Option<Query>>,
+    named: BTreeMap<String, Option<WithQuery>>,
     /// Columns of the queries of WITH, so that each of many that read one another is followed once.
     known: RefCell<BTreeMap<String, Option<Vec<String>>>>,
 }
@@ -103,7 +111,8 @@ impl Scope<'_> {
                     if let Some(known) = self.known.borrow().get(table) {
                         return known.clone();
                     }
-                    let columns = self.results(&query.as_ref()?.body, depth + 1);
+                    let WithQuery { query, columns } = query.as_ref()?;
+                    let columns = self.given(&query.body, columns, depth + 1);
                     self.known.borrow_mut().insert(table.clone(), columns.clone());
                     return columns;
                 }
@@ -114,6 +123,19 @@ impl Scope<'_> {
         };
         let source = self.tables.get_table_source(reference).ok()?;
         Some(source.schema().fields().iter().map(|field| field.name().clone()).collect())
+    }
+
+    /// The same where the first ones are given others.
+    fn given(&self, body: &SetExpr, names: &[String], depth: usize) -> Option<Vec<String>> {
+        match (self.results(body, depth), body) {
+            (Some(own), _) if names.len() <= own.len() => {
+                Some(names.iter().cloned().chain(own.into_iter().skip(names.len())).collect())
+            }
+            (None, SetExpr::Values(values)) if values.rows.first()?.content.len() == names.len() => {
+                Some(names.to_vec())
+            }
+            _ => None,
+        }
     }
 
     /// The names of a query's results.
@@ -219,7 +241,7 @@ impl Selects<'_> {
 }
 
 /// All that a query reads.
-fn factors(from: &[TableWithJoins]) -> impl Iterator<Item = &TableFactor> {
+pub(super) fn factors(from: &[TableWithJoins]) -> impl Iterator<Item = &TableFactor> {
     from.iter().flat_map(|table| std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)))
 }
 

@@ -139,7 +139,7 @@ fn judged(line: &Line<'_>, outcome: &Outcome, unordered: bool) -> (Verdict, Stri
 /// The type of a model's column for what PostgreSQL keeps under a name of its own.
 fn kept_as(name: &str) -> &str {
     match name {
-        "character varying" | "character" | "name" | "char" => "text",
+        "character varying" | "character" | "name" | "char" | "uuid" => "text",
         "jsonb" => "json",
         other => other,
     }

@@ -340,11 +340,16 @@ pub(super) fn columns(batch: &RecordBatch) -> Result<Vec<Column>, SqlError> {
         let wire = super::types::column(field).0;
         column.form = match wire {
             Type::JSONB => Form::Jsonb,
+            Type::UUID => Form::Uuid,
             Type::INT2_VECTOR | Type::OID_VECTOR => Form::Vector,
             ref array => parameter::element(array).map_or(Form::Plain, |element| Form::Array(element.oid())),
         };
-        if let (Type::JSONB_ARRAY, Cells::List(_, values)) = (wire, &mut column.cells) {
-            values.form = Form::Jsonb;
+        if let Cells::List(_, values) = &mut column.cells {
+            match wire {
+                Type::JSONB_ARRAY => values.form = Form::Jsonb,
+                Type::UUID_ARRAY => values.form = Form::Uuid,
+                _ => {}
+            }
         }
         Ok(column)
     };

@@ -67,6 +67,7 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
     let named = field.metadata().get("tidemill.type").map(String::as_str);
     match wire(field.data_type()) {
         (Type::TEXT, _) if named == Some("jsonb") => (Type::JSONB, -1),
+        (Type::TEXT, _) if named == Some("uuid") => (Type::UUID, -1),
         (Type::TEXT, _) if named == Some("varchar") => (Type::VARCHAR, -1),
         (Type::TEXT, _) if named == Some("bpchar") => (Type::BPCHAR, -1),
         (Type::TEXT, _) if named == Some("name") => (Type::NAME, -1),
@@ -92,6 +93,7 @@ fn texts(named: Option<&str>) -> Type {
     match named {
         Some("_json") => Type::JSON_ARRAY,
         Some("_jsonb") => Type::JSONB_ARRAY,
+        Some("_uuid") => Type::UUID_ARRAY,
         Some("_varchar") => Type::VARCHAR_ARRAY,
         Some("_bpchar") => Type::BPCHAR_ARRAY,
         Some("_name") => Type::NAME_ARRAY,
@@ -110,7 +112,7 @@ fn width(wire: &Type) -> i16 {
         Type::REGCLASS | Type::REGTYPE | Type::REGPROC | Type::REGNAMESPACE => 4,
         Type::NAME => 64,
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
-        Type::INTERVAL => 16,
+        Type::INTERVAL | Type::UUID => 16,
         _ => -1,
     }
 }

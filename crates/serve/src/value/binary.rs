@@ -25,6 +25,7 @@ impl Column {
             Cells::Float8(a) => out.put_f64(a.value(row)),
             Cells::Decimal128(a, scale) => Digits::new(&a.value(row), *scale).binary(out),
             Cells::Decimal256(a, scale) => Digits::new(&a.value(row), *scale).binary(out),
+            Cells::Text(a) if self.form == Form::Uuid => out.put_slice(&uuid(a.value(row))),
             Cells::Text(a) => out.put_slice(a.value(row).as_bytes()),
             Cells::LargeText(a) => out.put_slice(a.value(row).as_bytes()),
             Cells::TextView(a) => out.put_slice(a.value(row).as_bytes()),
@@ -46,4 +47,10 @@ impl Column {
             Cells::List(..) | Cells::Struct(_) | Cells::Map(..) => json::cell(self, row, out),
         }
     }
+}
+
+/// The bytes of a uuid, by its hexadecimal digits.
+fn uuid(text: &str) -> [u8; 16] {
+    let digits = text.chars().filter_map(|c| c.to_digit(16));
+    digits.fold(0_u128, |number, digit| number << 4 | u128::from(digit)).to_be_bytes()
 }

@@ -41,6 +41,8 @@ pub(crate) enum Form {
     Plain,
     /// The binary form begins with the number of a version.
     Jsonb,
+    /// The binary form is the number that the digits are.
+    Uuid,
     /// Lists are `int2vector` or `oidvector`: their text is `1 2`, and their numbers count from 0.
     Vector,
     /// Lists are arrays of the type that has this oid.

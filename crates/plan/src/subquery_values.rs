@@ -1,0 +1,124 @@
+//! Subqueries as values, where DataFusion takes them for something else.
+//!
+//! One that has no row is NULL, whatever its column is: `coalesce((select id from t where false), 0)` was NULL, since `id` never is.
+//! And what `total >= all (select total from orders)` compares are columns of two queries: where the outer one reads `orders` too, it
+//! was the inner column on both sides.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, Result, exec_err, plan_err};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::logical_plan::Subquery;
+use datafusion_expr::{
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
+};
+
+/// What a column is called that is compared with a value outside of its query.
+const COMPARED: &str = "\u{1}compared";
+
+/// The plan with what its subqueries are told.
+pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let told = plan.transform_up_with_subqueries(|node| {
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let made = expr.transform_up(value)?;
+            Ok(if made.transformed { made.update_data(|expr| name.restore(expr)) } else { made })
+        })
+    })?;
+    Ok(match told.transformed {
+        // What is above has been planned over columns that are never NULL.
+        true => told.data.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))?.data,
+        false => told.data,
+    })
+}
+
+fn value(expr: Expr) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::ScalarSubquery(of) if !may_be_null(&of) && !has_one_row(&of.subquery) => {
+            Ok(Transformed::yes(or_null(Expr::ScalarSubquery(of))))
+        }
+        // What was analysed before is not told twice.
+        Expr::ScalarFunction(mut call) if is_or_null(&call) => match &call.args[..] {
+            [Expr::ScalarFunction(inner)] if is_or_null(inner) => Ok(Transformed::yes(call.args.remove(0))),
+            _ => Ok(Transformed::no(Expr::ScalarFunction(call))),
+        },
+        Expr::SetComparison(mut of) => {
+            let inner = of.subquery.subquery.schema();
+            if inner.fields().first().is_none_or(|field| field.name() == COMPARED) {
+                return Ok(Transformed::no(Expr::SetComparison(of)));
+            }
+            let column = Expr::Column(Column::from(inner.qualified_field(0))).alias(COMPARED);
+            let plan = LogicalPlanBuilder::from(of.subquery.subquery.as_ref().clone()).project([column])?.build()?;
+            of.subquery.subquery = Arc::new(plan);
+            Ok(Transformed::yes(Expr::SetComparison(of)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn may_be_null(of: &Subquery) -> bool {
+    of.subquery.schema().fields().first().is_none_or(|field| field.is_nullable())
+}
+
+/// Whether a query has a row whatever it reads.
+fn has_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => has_one_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => has_one_row(&alias.input),
+        LogicalPlan::Sort(sort) => sort.fetch.is_none() && has_one_row(&sort.input),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        _ => false,
+    }
+}
+
+fn is_or_null(call: &ScalarFunction) -> bool {
+    call.func.inner().downcast_ref::<OrNull>().is_some()
+}
+
+fn or_null(expr: Expr) -> Expr {
+    let function = Arc::new(ScalarUDF::new_from_impl(OrNull { signature: Signature::any(1, Volatility::Immutable) }));
+    Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![expr]))
+}
+
+/// A value as it is, of which its type does not say that it may be NULL.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OrNull {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for OrNull {
+    fn name(&self) -> &str {
+        "or_null"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match arguments {
+            [own] => Ok(own.clone()),
+            _ => plan_err!("or_null takes one value"),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        match args.arg_fields {
+            [own] => Ok(Arc::new(own.as_ref().clone().with_name(self.name()).with_nullable(true))),
+            _ => plan_err!("or_null takes one value"),
+        }
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.pop() {
+            Some(value) => Ok(value),
+            None => exec_err!("or_null takes one value"),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the planner below says of its own insides, in the words of SQL.
+
+use crate::postgres::types::in_sql;
+
+/// A message in the words of SQL, with PostgreSQL's code for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reworded {
+    pub code: &'static str,
+    pub message: String,
+    /// Empty where there is none.
+    pub hint: String,
+}
+
+const SYNTAX: &str = "42601";
+const NOT_SUPPORTED: &str = "0A000";
+const NO_OPERATOR: &str = "42883";
+const MISMATCH: &str = "42804";
+const NO_NAME: &str = "42704";
+
+/// The message of a text that shows the planner's insides, or that PostgreSQL has other words for; none of any other text.
+pub fn reworded(text: &str) -> Option<Reworded> {
+    let line = text.lines().next().unwrap_or_default();
+    if let Some((_, node)) = line.split_once("Unsupported ast node ") {
+        return Some(form(node.trim_start_matches("in sqltorel: ")));
+    }
+    if let Some((before, _)) = line.split_once(" not supported by ExprPlanner") {
+        return Some(form(before.rsplit(' ').next().unwrap_or_default()));
+    }
+    if let Some((_, value)) = line.split_once("Unsupported Value ") {
+        return Some(match value.contains("ByteString") {
+            true => of(NOT_SUPPORTED, "bit strings are not supported", "Write an integer, or a bytea: '\\x05'::bytea."),
+            false => of(NOT_SUPPORTED, "a constant of this form is not supported", ""),
+        });
+    }
+    if let Some(name) = line.split_once("variable [\"").and_then(|(_, rest)| rest.split('"').next()) {
+        let hint = match name.to_lowercase().as_str() {
+            "@@version" => "Variables of MySQL's are not there: write version().",
+            _ => "Variables that begin with @ are MySQL's.",
+        };
+        return Some(of(NO_NAME, format!("variable \"{name}\" does not exist"), hint));
+    }
+    if let Some((_, operation)) = line.split_once("Cannot infer common argument type for logical boolean operation ") {
+        let operation = in_sql(operation);
+        let word = if operation.contains(" OR ") { "OR" } else { "AND" };
+        let (left, right) = operation.split_once(&format!(" {word} "))?;
+        let other = if left == "boolean" { right } else { left };
+        return Some(of(MISMATCH, no_boolean(word, other), "A condition is a comparison: a = 1, a is not null."));
+    }
+    if let Some((_, rest)) = line.split_once("Cannot create filter with non-boolean predicate") {
+        let (_, data_type) = rest.rsplit_once(" returning ")?;
+        let message = no_boolean("WHERE", &in_sql(data_type));
+        return Some(of(MISMATCH, message, "A condition is a comparison: a = 1, a is not null."));
+    }
+    for (before, after) in [
+        ("Cannot infer common argument type for comparison operation ", ""),
+        ("Cannot coerce arithmetic expression ", " to valid types"),
+    ] {
+        if let Some((_, operation)) = line.split_once(before) {
+            let operation = operation.split_once(after).filter(|_| !after.is_empty()).map_or(operation, |(own, _)| own);
+            let message = format!("operator does not exist: {}", in_sql(operation));
+            return Some(of(NO_OPERATOR, message, "Cast one side."));
+        }
+    }
+    if let Some((_, operator)) = line.split_once("Unsupported binary operator: ") {
+        return Some(of(NOT_SUPPORTED, format!("this operator is not supported: {}", words(operator)), ""));
+    }
+    if let Some((_, operator)) = line.split_once("Unsupported SQL unary operator ") {
+        return Some(of(NOT_SUPPORTED, format!("this operator is not supported: {}", words(operator)), ""));
+    }
+    if line.contains("compound identifier") {
+        return Some(of(
+            SYNTAX,
+            "a name has more parts than a column's",
+            "Write table.column, or schema.table.column.",
+        ));
+    }
+    let at = insides(line)?;
+    let told = line.get(..at).unwrap_or_default().trim_end_matches([' ', ':', '(', '[', '\'']);
+    Some(match told.is_empty() {
+        true => of(NOT_SUPPORTED, "this form of SQL is not supported", ""),
+        false => of(NOT_SUPPORTED, format!("not supported: {}", in_sql(told)), ""),
+    })
+}
+
+/// Whether a text shows a value of the planner's or the parser's as these keep it.
+pub fn shows_insides(text: &str) -> bool {
+    text.lines().any(|line| insides(line).is_some())
+}
+
+fn of(code: &'static str, message: impl Into<String>, hint: &str) -> Reworded {
+    Reworded { code, message: message.into(), hint: hint.to_owned() }
+}
+
+fn no_boolean(of: &str, data_type: &str) -> String {
+    format!("argument of {of} must be type boolean, not type {}", data_type.trim_end_matches('.'))
+}
+
+/// A node of the parser's.
+fn form(node: &str) -> Reworded {
+    let name = words(node);
+    match name.as_str() {
+        "R LIKE" => {
+            let hint = "REGEXP and RLIKE are MySQL's: write a ~ 'pattern', or a ~* 'pattern'.";
+            of(SYNTAX, "this form of SQL is not supported: REGEXP", hint)
+        }
+        _ => of(NOT_SUPPORTED, format!("this form of SQL is not supported: {name}"), ""),
+    }
+}
+
+/// `TypedString { …` as `TYPED STRING`.
+fn words(node: &str) -> String {
+    let mut out = String::new();
+    for letter in node.chars().take_while(|c| c.is_ascii_alphanumeric()) {
+        if letter.is_ascii_uppercase() && !out.is_empty() && !out.ends_with(' ') {
+            out.push(' ');
+        }
+        out.push(letter.to_ascii_uppercase());
+    }
+    out
+}
+
+/// Where a line begins to show a value as the planner or the parser keeps it: `Name { field: …`, `Name(Name { …`, `Some(…`.
+fn insides(line: &str) -> Option<usize> {
+    const SIGNS: [&str; 8] =
+        [" { value: ", " { span: ", "(Word(", "Ident {", "Some(", "Span(", "ValueWithSpan", "sqltorel"];
+    let sign = SIGNS.iter().filter_map(|sign| line.find(sign)).min();
+    let fields = line.match_indices(" { ").find_map(|(at, _)| {
+        let rest = line.get(at + 3..)?;
+        let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+        let owner = line.get(..at)?.chars().next_back()?;
+        (!name.is_empty() && owner.is_ascii_alphanumeric() && rest.get(name.len()..)?.starts_with(": ")).then_some(at)
+    });
+    let at = sign.into_iter().chain(fields).min()?;
+    // From the word on that it belongs to.
+    let before = line.get(..at)?;
+    let begins = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '(').map_or(0, |found| found + 1);
+    Some(begins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{insides, reworded, shows_insides};
+
+    #[test]
+    fn texts_of_users_are_no_insides() {
+        for text in ["invalid input syntax for type json: \"{ a: 1}\"", "column \"x { y\" does not exist", "a {b: 1}"] {
+            assert_eq!(insides(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_parser_are_cut_off() {
+        let text = "Interval of BinaryOp { left: Value(ValueWithSpan { value: Number(\"1\", false)";
+        assert!(shows_insides(text));
+        assert_eq!(reworded(text).map(|told| told.message), Some("not supported: Interval of".to_owned()));
+    }
+}
