@@ -12,6 +12,9 @@ use datafusion_sql::sqlparser::ast::{
     Expr, Function, Ident, Query, Select, SelectItem, SetExpr, Statement, VisitMut, VisitorMut,
 };
 
+/// What a column is called that has no name.
+pub(crate) const NAMELESS: &str = "?column?";
+
 /// Gives every unnamed column of every SELECT list its PostgreSQL name.
 pub(crate) fn name_columns(mut statement: Statement) -> Statement {
     name_further_parts(&mut statement);
@@ -105,7 +108,7 @@ impl VisitorMut for Namer {
             if plain_name(expr).is_some() {
                 continue;
             }
-            let name = given_name(expr).unwrap_or_else(|| "?column?".to_owned());
+            let name = given_name(expr).unwrap_or_else(|| NAMELESS.to_owned());
             if !taken.contains(&name) {
                 taken.push(name.clone());
                 *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };

@@ -7,6 +7,7 @@ use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::accepted::unknown;
 use crate::foreign::{instead_of_syntax, instead_of_text};
+use crate::naming::NAMELESS;
 use crate::postgres::castable::instead_of_cast;
 use crate::postgres::quantified::NO_ARRAY;
 use crate::postgres::types::in_sql;
@@ -271,7 +272,7 @@ pub(crate) fn suggestion(name: &str, names: &[&str]) -> String {
             // Two tables of a join may have columns of one name.
             let mut known: Vec<&str> = Vec::new();
             for name in names {
-                if !known.contains(name) {
+                if !known.contains(name) && *name != NAMELESS {
                     known.push(name);
                 }
             }

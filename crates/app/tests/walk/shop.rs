@@ -128,7 +128,7 @@ impl Shop {
                 return Ok(format!("rolled back: {}", lost.join("; ")));
             }
             3 => self.large(rng),
-            4 => self.to_and_fro(rng),
+            4 => self.there_and_back(rng),
             // More bytes than a batch has: it comes in parts, and so does the one that takes it back.
             5 => {
                 let fat =
@@ -248,7 +248,7 @@ impl Shop {
     }
 
     /// Rows that leave and come back within one transaction.
-    fn to_and_fro(&self, rng: &mut Rng) -> Vec<String> {
+    fn there_and_back(&self, rng: &mut Rng) -> Vec<String> {
         let order = rng.between(1, 16_000);
         match rng.below(4) {
             0 => vec![

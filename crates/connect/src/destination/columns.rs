@@ -94,7 +94,10 @@ pub(super) trait Table {
             about.shown, field.column, field.data_type
         );
         let change = Self::change(&shown, &Self::made(field.data_type));
-        let hint = format!("Cast it in the model, or change the column: ALTER TABLE {name} {change}");
+        let mut hint = format!("Cast it in the model, or change the column: ALTER TABLE {name} {change}");
+        if detail.contains("rounded") {
+            hint.push_str(&format!("; what came rounded is sent again by `tidemill sync {} --refill`", target.sync));
+        }
         Some(Problem::new(at, message).detail(detail).hint(hint))
     }
 

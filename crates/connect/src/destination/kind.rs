@@ -337,6 +337,17 @@ impl Down {
         Self::passing(what, "What is there is looked at again, and all rows are sent where it has lost them.")
     }
 
+    /// The columns of a table are not those that were held to the sync.
+    pub(crate) fn altered(table: &str) -> Self {
+        Self::passing(format!("the columns of table {table} were altered"), "They are held to the sync again.")
+    }
+
+    /// Names the table in a hint that does not know it.
+    pub(crate) fn about_table(mut self, table: &str) -> Self {
+        self.failure.hint = self.failure.hint.replace(SOME_TABLE, &format!(" ON {table} TO "));
+        self
+    }
+
     /// Every row is refused.
     pub(crate) fn all_refused(code: &str, reason: &str) -> Self {
         Self::ours(
@@ -346,6 +357,9 @@ impl Down {
         )
     }
 }
+
+/// Stands in a hint for the table that a right is granted on.
+pub(crate) const SOME_TABLE: &str = " ON … TO ";
 
 /// What a destination has found beside its marker.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -34,6 +34,11 @@ pub(super) trait Route: Send + Sync {
         Ok(())
     }
 
+    /// The table that rows go to, or its marker, as what is wrong says; where that is no table, none.
+    fn table(&self, _: &Down) -> Option<String> {
+        None
+    }
+
     /// Says goodbye.
     async fn close(&self, _: Self::Session) {}
 }
@@ -57,6 +62,14 @@ impl<R: Route + 'static> Sessions<R> {
         self.session.take().ok_or_else(|| Down::passing("the delivery has not begun", "A connection was lost."))
     }
 
+    /// With the table's name where a hint wants it.
+    fn named(&self, down: Down) -> Down {
+        match self.route.table(&down) {
+            Some(table) => down.about_table(&table),
+            None => down,
+        }
+    }
+
     fn silent(&self, patience: Duration) -> Down {
         let seconds = patience.as_secs();
         Down::passing(format!("no sign of life of {} for {seconds} s", self.address), "")
@@ -67,7 +80,7 @@ impl<R: Route + 'static> Sessions<R> {
 impl<R: Route + 'static> Destination for Sessions<R> {
     async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
         self.session = None;
-        let (session, begun) = self.route.begin(rows).await?;
+        let (session, begun) = self.route.begin(rows).await.map_err(|down| self.named(down))?;
         self.session = Some(session);
         Ok(begun)
     }
@@ -75,7 +88,8 @@ impl<R: Route + 'static> Destination for Sessions<R> {
     async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
         let mut session = self.take()?;
         let work = self.route.deliver(&mut session, portion, seal);
-        let outcomes = timeout(PORTION_PATIENCE, work).await.map_err(|_| self.silent(PORTION_PATIENCE))??;
+        let worked = timeout(PORTION_PATIENCE, work).await.map_err(|_| self.silent(PORTION_PATIENCE))?;
+        let outcomes = worked.map_err(|down| self.named(down))?;
         self.session = Some(session);
         Ok(outcomes)
     }
@@ -83,7 +97,8 @@ impl<R: Route + 'static> Destination for Sessions<R> {
     async fn look(&mut self) -> Result<(), Down> {
         let mut session = self.take()?;
         let work = self.route.look(&mut session);
-        timeout(LOOK_PATIENCE, work).await.map_err(|_| self.silent(LOOK_PATIENCE))??;
+        let looked = timeout(LOOK_PATIENCE, work).await.map_err(|_| self.silent(LOOK_PATIENCE))?;
+        looked.map_err(|down| self.named(down))?;
         self.session = Some(session);
         Ok(())
     }

@@ -156,12 +156,20 @@ fn unreachable(config: &Config, code: Code, reason: &str) -> Trouble {
 /// What the client says of a connection, such as `127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused
 /// (after 0ms in state CONNECT)`, as a sentence or clause.
 fn told(reason: &str) -> String {
+    // Some connections are called by what they are for: `TxnCoordinator: 127.0.0.1:1: …`, or without the address behind it.
+    let reason = match reason.split_once(": ") {
+        Some((role, rest)) if role.ends_with("Coordinator") => rest,
+        _ => reason,
+    };
     let (place, words) = match reason.split_once(": ") {
         Some((place, words)) if place.contains(':') && !place.contains(' ') => (place, words),
         _ => ("", reason),
     };
     let place = place.rsplit_once("://").map_or(place, |(_, place)| place);
-    let place = place.split('/').next().unwrap_or_default();
+    let place = match place.split('/').next().unwrap_or_default() {
+        "" => words.split_once('#').map_or("", |(_, address)| address.split(' ').next().unwrap_or_default()),
+        place => place,
+    };
     let words = words.split(" (after ").next().unwrap_or_default().trim_end_matches([':', '.', ' ']);
     if words.contains("Connection refused") {
         return format!("connection to {place} refused");
@@ -198,6 +206,11 @@ mod tests {
     fn what_the_client_says_is_a_clause() {
         let refused = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)";
         assert_eq!(told(refused), "connection to 127.0.0.1:1 refused");
+        for called in ["TxnCoordinator: 127.0.0.1:1: ", "GroupCoordinator: ", ""] {
+            let refused =
+                format!("{called}Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)");
+            assert_eq!(told(&refused), "connection to 127.0.0.1:1 refused");
+        }
         let unknown = "sasl_ssl://kafka.nowhere:9092/bootstrap: Failed to resolve 'kafka.nowhere:9092': Name or service not known (after 3ms in state CONNECT)";
         assert_eq!(told(unknown), "the host of kafka.nowhere:9092 is not known by name");
         let login = "sasl_plaintext://127.0.0.1:9092/bootstrap: SASL authentication error: Authentication failed: Invalid username or password (after 200ms in state AUTH_REQ)";

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::source::Failure;
@@ -41,6 +41,8 @@ pub(crate) struct Batch {
     pub(crate) schemas: Option<String>,
     /// Files that may go then.
     pub(crate) done: Vec<PathBuf>,
+    /// Somebody waits until its position is kept: that is not put off.
+    pub(crate) kept: Option<oneshot::Sender<()>>,
 }
 
 /// Why messages cannot be written.
@@ -354,7 +356,8 @@ impl Pump {
                     return Ok(out);
                 }
                 waiting.add(batch);
-                due.get_or_insert_with(|| Instant::now() + SETTLE);
+                let soon = Instant::now() + if waiting.kept.is_some() { Duration::ZERO } else { SETTLE };
+                due = Some(due.map_or(soon, |due| due.min(soon)));
             }
             let is_due = due.is_some_and(|due| Instant::now() >= due);
             if is_due || is_over {
@@ -389,6 +392,9 @@ impl Pump {
                 return Ok(false);
             }
             out.position = Some(position);
+        }
+        if let Some(waits) = kept.kept {
+            waits.send(()).ok();
         }
         for path in kept.done {
             // One that stays would be seen to once more after the next start, and would keep others of its name waiting.
@@ -467,6 +473,7 @@ struct Waiting {
     position: Option<String>,
     schemas: Option<String>,
     done: Vec<PathBuf>,
+    kept: Option<oneshot::Sender<()>>,
 }
 
 impl Waiting {
@@ -474,6 +481,7 @@ impl Waiting {
         self.position = batch.position.or(self.position.take());
         self.schemas = batch.schemas.or(self.schemas.take());
         self.done.extend(batch.done);
+        self.kept = batch.kept.or(self.kept.take());
     }
 }
 

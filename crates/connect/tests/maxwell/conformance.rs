@@ -22,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     for server in ["mysql", "mariadb"] {
         let Some(port) = port_of(server) else { continue };
         out.push(trial(server, "maxwell_conformance", move || all(server, port)));
+        out.push(trial(server, "maxwell_begins", move || super::begin::is_kept_when_it_is_told(port)));
+        out.push(trial(server, "maxwell_one_number_for_two", move || super::begin::one_number_for_two(port)));
         out.push(trial(server, "maxwell_kafka", move || super::kafka::waits_for_brokers(server, port)));
     }
     out

@@ -14,6 +14,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic fails the case")]
 
+mod begin;
 mod conformance;
 mod kafka;
 

@@ -178,7 +178,7 @@ impl Asked {
 impl Delivered {
     fn to_parts(&self) -> Vec<Vec<u8>> {
         let numbers = [self.generation.to_le_bytes(), self.sequence.to_le_bytes(), self.at_us.to_le_bytes()].concat();
-        let flags = u8::from(self.has_sent) * HAS_SENT | u8::from(self.is_heard) * IS_HEARD;
+        let flags = (u8::from(self.has_sent) * HAS_SENT) | (u8::from(self.is_heard) * IS_HEARD);
         let head = [&numbers[..], &[flags]].concat();
         let walked = self.walked.as_ref().map(|walked| {
             let numbers = [walked.number.to_le_bytes(), walked.keys.to_le_bytes()].concat();

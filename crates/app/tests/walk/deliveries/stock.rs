@@ -190,7 +190,7 @@ impl Stock {
                 return self.transaction(&lost, "rollback").await.map(drop);
             }
             3 => vec![self.large(rng)],
-            _ => self.to_and_fro(rng),
+            _ => self.there_and_back(rng),
         };
         self.transaction(&statements, "commit").await.map(drop)
     }
@@ -241,7 +241,7 @@ impl Stock {
     }
 
     /// Rows that leave and come back within one transaction.
-    fn to_and_fro(&mut self, rng: &mut Rng) -> Vec<String> {
+    fn there_and_back(&mut self, rng: &mut Rng) -> Vec<String> {
         let (first, second, id, shelf) = (self.next(), self.next(), 1 + rng.below(ITEMS), rng.below(SHELVES));
         match rng.below(3) {
             0 => vec![

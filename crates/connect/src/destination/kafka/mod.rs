@@ -12,7 +12,7 @@
 //! With `at_least_once` a portion that was cut off is sent again: the same keys and values in their order, by a producer that sends each
 //! message once as long as it lives. It lives until it is known what has become of all that it has sent, and nothing is sent by another
 //! one before: no message comes behind a newer one of its key. (Only what was on its way when this process was killed may.) A session
-//! looks for the tokens of others before each portion.
+//! looks for the tokens of others before each portion. Of either kind, one that has nothing to send looks for the marks of others.
 //!
 //! Offsets of a topic never go back, whatever it lets go of: where they did, or where it has other partitions, everything is sent
 //! again. What a topic lets go of by its own rules (`retention.ms`, compaction) is not missed.
@@ -319,6 +319,16 @@ impl Destination for Kafka {
         })
         .await?;
         Ok(outcomes)
+    }
+
+    /// Whether nobody else has taken over.
+    async fn look(&mut self) -> Result<(), Down> {
+        self.with(move |of, held, wanted| {
+            held.take_up()?.look_for_others(&of.config, wanted)?;
+            held.is_ready = true;
+            Ok(())
+        })
+        .await
     }
 
     async fn close(self: Box<Self>) {

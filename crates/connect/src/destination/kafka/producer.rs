@@ -236,6 +236,7 @@ impl Producer {
     }
 
     /// Gives a message to the client, counted as under way. Errors: it does not take it, and gives it back.
+    #[expect(clippy::result_large_err, reason = "the record comes back to be given once more")]
     fn give<'a>(&self, record: Record<'a>) -> Result<(), (KafkaError, Record<'a>)> {
         // It may be there before the client has said that it takes it.
         self.ear().under_way.fetch_add(1, Ordering::AcqRel);

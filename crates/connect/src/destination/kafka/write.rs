@@ -26,8 +26,10 @@ const ROUNDS_MAX: u32 = 20;
 /// A producer that has taken a sync over.
 pub(super) struct Session {
     producer: Producer,
-    /// Reads who else delivers, where no transaction tells.
-    markers: Option<Markers>,
+    /// Reads who else delivers.
+    markers: Markers,
+    /// The rows of a portion and its mark are one transaction, by which the broker tells who delivers.
+    is_exact: bool,
     /// The last mark that was left.
     marker: Marker,
     /// The offset of that mark.
@@ -87,8 +89,8 @@ pub(super) fn begin(
     let ends = if is_known && begun.lost.is_none() { before.ends } else { BTreeMap::new() };
     let (session, topic) = (token(), form.topic.clone());
     let marker = Marker { seal: begun.marker.clone(), session, topic, partitions, ends };
-    let markers = (!form.is_exact).then_some(markers);
-    let session = place.insert(Session { producer, markers, marker, at: None, facts, ids, sync: sync.to_owned() });
+    let (is_exact, sync_name) = (form.is_exact, sync.to_owned());
+    let session = place.insert(Session { producer, markers, is_exact, marker, at: None, facts, ids, sync: sync_name });
     // Whoever delivered before finds it in front of its next portion; and what has gone is not known any more.
     if !form.is_exact || begun.lost.is_some() {
         session.producer.begin(config, sync)?;
@@ -182,7 +184,9 @@ impl Session {
         parcels: &[Parcel],
         wanted: &Wanted,
     ) -> Result<BTreeMap<usize, Refusal>, Trouble> {
-        self.look_for_others(config, wanted)?;
+        if !self.is_exact {
+            self.look_for_others(config, wanted)?;
+        }
         let headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: "tidemill.sync", value: Some(&self.sync) })
             .insert(Header { key: "tidemill.step", value: Some(&step.to_string()) });
@@ -202,7 +206,7 @@ impl Session {
             let (large, other): (Vec<_>, Vec<_>) = failed.into_iter().partition(|(_, code)| is_too_large(*code));
             // In a transaction, what is said of others may follow from one that is too large.
             if let Some((_, code)) = other.first()
-                && (large.is_empty() || !self.is_exact())
+                && (large.is_empty() || !self.is_exact)
             {
                 let trouble = self.producer.trouble_of(config, &self.sync, topic, *code);
                 self.producer.abort(wanted);
@@ -212,7 +216,7 @@ impl Session {
                 refused.insert(*item, too_large("the topic takes no message of its size"));
             }
             refuse_alike(&refused, parcels.len())?;
-            if large.is_empty() || !self.is_exact() {
+            if large.is_empty() || !self.is_exact {
                 for (partition, end) in ends {
                     let known = self.marker.ends.entry(partition).or_default();
                     *known = end.max(*known);
@@ -246,10 +250,6 @@ impl Session {
             (largest > room).then(|| (parcel.item, too_large(reason())))
         };
         parcels.iter().filter_map(refusal).collect()
-    }
-
-    fn is_exact(&self) -> bool {
-        self.markers.is_none()
     }
 
     /// Sends messages, and waits until it is known what has become of each.
@@ -304,11 +304,10 @@ impl Session {
     }
 
     /// Another session may have left its token. Between this look and what is written behind it, one still may.
-    fn look_for_others(&mut self, config: &Config, wanted: &Wanted) -> Result<(), Trouble> {
-        let Some(markers) = &mut self.markers else { return Ok(()) };
-        markers.last = None;
-        markers.read_on(config, self.at, wanted)?;
-        match &markers.last {
+    pub(super) fn look_for_others(&mut self, config: &Config, wanted: &Wanted) -> Result<(), Trouble> {
+        self.markers.last = None;
+        self.markers.read_on(config, self.at, wanted)?;
+        match &self.markers.last {
             Some(last) if last.session != self.marker.session => Err(taken_over(&self.sync)),
             _ => Ok(()),
         }

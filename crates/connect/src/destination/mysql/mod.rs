@@ -25,7 +25,7 @@ use crate::source::mysql::MysqlConfig;
 use crate::source::mysql::client::{self, ServerError, WireError};
 use crate::source::{Check, Failure, Settings};
 
-use super::kind::{failure_of, table_of};
+use super::kind::{SOME_TABLE, failure_of, table_of};
 use super::session::Sessions;
 use super::{At, Destination, DestinationKind, Down, Place, Problem, Refusal, Target, tables};
 
@@ -152,10 +152,20 @@ fn down(error: &WireError, config: &MysqlConfig) -> Down {
     let address = config.address();
     let detail = client::told(error, &address);
     match error.code() {
-        Some(code) if NO_RIGHT.contains(&code) => Down::ours(
-            format!("user \"{}\" lacks a privilege", config.user),
+        Some(code) if NO_RIGHT.contains(&code) => {
+            let makes = ["CREATE command", "ALTER command"].iter().any(|what| detail.contains(what));
+            let rights = if makes { ", CREATE, ALTER" } else { "" };
+            let hint = format!("GRANT SELECT, INSERT, UPDATE, DELETE{rights}{SOME_TABLE}'{}'@'%'", config.user);
+            Down::ours(format!("user \"{}\" lacks a privilege", config.user), detail, hint)
+        }
+        Some(client::NO_DATABASE) if !config.database.is_empty() => Down::ours(
+            format!("user \"{}\" may not enter database \"{}\"", config.user, config.database),
             detail,
-            format!("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER ON … TO '{}'@'%'", config.user),
+            format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER ON {}.* TO '{}'@'%'",
+                table::quoted(&config.database),
+                config.user
+            ),
         ),
         Some(code) if READ_ONLY.contains(&code) => {
             Down::passing(format!("{address} takes no writes: it is read-only"), detail)

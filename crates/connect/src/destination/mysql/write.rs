@@ -6,7 +6,7 @@ use crate::destination::bisect::{AllRefused, Bisect};
 use crate::destination::cells::{Cells, Room};
 use crate::destination::kind::{Found, token};
 use crate::destination::session::Route;
-use crate::destination::tables;
+use crate::destination::tables::{self, Dialect as _};
 use crate::destination::text::{Words, bytes_of_hex, push_hex};
 use crate::destination::{Begun, Down, Item, MARKERS, Outcome, Portion, Refusal, Seal, Target};
 use crate::source::mysql::MysqlConfig;
@@ -50,6 +50,10 @@ pub(super) struct Session {
     left_empty: bool,
     /// The table, quoted.
     place: String,
+    /// Asks of our marker whose session it is, of the table whether it is empty, and which columns it has.
+    asks: String,
+    /// A digest of the columns that were held to the sync.
+    columns: Option<String>,
     /// The server takes no statement of more bytes.
     bytes_max: usize,
 }
@@ -72,6 +76,12 @@ impl Route for Delivery {
         let mut wire = connect(config).await?;
         let described =
             tables::prepare(&mut OnServer { wire: &mut wire, target, place: &place, config }, target).await?;
+        let columns = columns_sql(&place);
+        let known = wire.query(&format!("SELECT {columns}")).await.map_err(told)?.single().map(str::to_owned);
+        let again = OnServer { wire: &mut wire, target, place: &place, config }.describe().await?;
+        if again.as_ref() != Some(&described) {
+            return Err(Down::altered(&place.full_name()));
+        }
         let markers = format!("{}.{}", quoted(&place.database), quoted(MARKERS));
         let asked = format!(
             "SELECT 1 FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
@@ -91,6 +101,8 @@ impl Route for Delivery {
             token: token(),
             left_empty: false,
             place: place.full_name(),
+            asks: format!("SELECT session, NOT EXISTS (SELECT 1 FROM {}), {columns}", place.full_name()),
+            columns: known,
             // The command's byte and what else goes with a packet.
             bytes_max: bytes_max.saturating_sub(1_024),
         };
@@ -106,6 +118,14 @@ impl Route for Delivery {
         session.look(&self.config, &self.target).await
     }
 
+    fn table(&self, down: &Down) -> Option<String> {
+        let place = Place::of(&self.target, &self.config).ok()?;
+        match down.failure.detail.contains(MARKERS) {
+            true => Some(format!("{}.{}", quoted(&place.database), quoted(MARKERS))),
+            false => Some(place.full_name()),
+        }
+    }
+
     async fn close(&self, session: Session) {
         session.wire.close().await;
     }
@@ -116,6 +136,16 @@ fn marker_sql(markers: &str) -> String {
         "CREATE TABLE IF NOT EXISTS {markers} (sync VARCHAR(190) NOT NULL, target VARCHAR(190) NOT NULL, \
          session VARCHAR(190) NOT NULL, marker LONGBLOB, step BIGINT UNSIGNED, refused BIGINT UNSIGNED, \
          delivered_at DATETIME(6), PRIMARY KEY (sync, target)) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    )
+}
+
+/// A digest of the columns of a table, as an expression.
+fn columns_sql(place: &Place) -> String {
+    format!(
+        "(SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS(' ', ORDINAL_POSITION, COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, \
+         COLLATION_NAME)))) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {})",
+        text(&place.database),
+        text(&place.name)
     )
 }
 
@@ -263,23 +293,21 @@ impl Session {
         Ok(outcomes)
     }
 
-    /// Whether the table and its marker are there as this session has left them. Whose session it is by now matters when there is
-    /// something to deliver.
+    /// Whether the table and its marker are there as this session has left them, and nobody else has taken over.
     async fn look(&mut self, config: &MysqlConfig, target: &Target) -> Result<(), Down> {
-        let token = text(&self.token);
-        let sql = format!(
-            "SELECT {token}, NOT EXISTS (SELECT 1 FROM {}) FROM {} WHERE {}",
-            self.place, self.markers, self.ours
-        );
+        let sql = format!("{} FROM {} WHERE {}", self.asks, self.markers, self.ours);
         let found = self.wire.query(&sql).await.map_err(|error| down(&error, config))?;
         self.is_as_left(&found.rows, target)
     }
 
-    /// Errors: somebody else has taken over, or the table was emptied.
+    /// Errors: somebody else has taken over, or the table was altered, or emptied.
     fn is_as_left(&self, found: &[Vec<Option<String>>], target: &Target) -> Result<(), Down> {
         let cell = |i: usize| found.first().and_then(|row| row.get(i)?.as_deref());
         if cell(0) != Some(self.token.as_str()) {
             return Err(Down::taken_over(&target.sync));
+        }
+        if cell(2) != self.columns.as_deref() {
+            return Err(Down::altered(&self.place));
         }
         match cell(1) == Some("1") && !self.left_empty {
             true => Err(Down::not_as_left(&format!("table {} was emptied", self.place))),
@@ -304,11 +332,10 @@ impl Session {
         }
     }
 
-    /// Begins, and holds the marker, and the table's definition: answers whose session it is, and whether the table is empty.
+    /// Begins, and holds the marker, and the table's definition: answers whose session it is, and what table is there.
     async fn fence(&mut self) -> Result<Vec<Vec<Option<String>>>, WireError> {
         self.wire.execute("BEGIN").await?;
-        let Self { place, markers, ours, .. } = self;
-        let sql = format!("SELECT session, NOT EXISTS (SELECT 1 FROM {place}) FROM {markers} WHERE {ours} FOR UPDATE");
+        let sql = format!("{} FROM {} WHERE {} FOR UPDATE", self.asks, self.markers, self.ours);
         Ok(self.wire.query(&sql).await?.rows)
     }
 

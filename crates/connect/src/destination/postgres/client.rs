@@ -11,6 +11,7 @@ use tokio_postgres::error::DbError;
 use tokio_postgres::{Client, Error, NoTls};
 
 use crate::destination::Down;
+use crate::destination::kind::SOME_TABLE;
 use crate::destination::link::{self, Link, PATIENCE};
 use crate::destination::portion::Refusal;
 use crate::tls::Tls;
@@ -190,7 +191,7 @@ pub(super) fn down(error: &Error, config: &Config) -> Down {
             format!("user \"{user}\" lacks a privilege"),
             detail,
             format!(
-                "On the table: GRANT SELECT, INSERT, UPDATE, DELETE ON … TO \"{user}\"; on its schema: GRANT USAGE, CREATE."
+                "On the table: GRANT SELECT, INSERT, UPDATE, DELETE{SOME_TABLE}\"{user}\"; on its schema: GRANT USAGE, CREATE."
             ),
         ),
         ("25006", _) => Down::passing(format!("{address} takes no writes: it is read-only"), detail),

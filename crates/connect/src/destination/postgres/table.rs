@@ -304,7 +304,7 @@ const UNIQUE: &str = "SELECT i.indexrelid::text, a.attname::text FROM pg_index i
      AND i.indexprs IS NULL ORDER BY 1, 2";
 
 /// The name of a target's table, quoted.
-fn name_of(target: &Target) -> Result<String, Down> {
+pub(super) fn name_of(target: &Target) -> Result<String, Down> {
     let (schema, name) = target.table().map_err(|problem| Down { failure: problem.failure(), is_ours: true })?;
     Ok(schema.map(|schema| format!("{}.", quoted(schema))).unwrap_or_default() + &quoted(name))
 }

@@ -9,13 +9,13 @@ use crate::destination::cells::{Cells, Room};
 use crate::destination::columns::Table as _;
 use crate::destination::kind::{Found, token};
 use crate::destination::session::Route;
-use crate::destination::tables;
+use crate::destination::tables::{self, Dialect as _};
 use crate::destination::text::{Words, bytes_of_hex, push_hex};
 use crate::destination::{Begun, Down, Item, MARKERS, Outcome, Portion, Refusal, Seal, Target};
 
 use super::client::{self, Connected, Fault, down, fault, is_deferred, is_made_meanwhile};
 use super::config::Config;
-use super::table::{Described, OnServer, quoted};
+use super::table::{Described, OnServer, name_of, quoted};
 
 /// A connection that has taken a sync over.
 pub(super) struct Session {
@@ -24,12 +24,14 @@ pub(super) struct Session {
     seal: Statement,
     upsert: Statement,
     delete: Statement,
-    /// Asks which table is there, and whether it is empty.
+    /// Asks which table is there, whether it is empty, and which columns it has.
     ground: Statement,
     /// Holds the table, so that nobody empties it; nothing where we may not.
     hold: String,
     /// The table that was there when it began.
     oid: String,
+    /// A digest of its columns then.
+    columns: Option<String>,
     /// Whether it was empty behind the last transaction of ours.
     left_empty: bool,
     /// The table with the markers.
@@ -56,19 +58,26 @@ impl Route for Delivery {
         let Self { config, target } = self;
         let connected = client::connect(config).await?;
         let client = &connected.client;
-        let described = tables::prepare(&mut OnServer { client, target, config }, target).await?;
+        let mut on_server = OnServer { client, target, config };
+        let described = tables::prepare(&mut on_server, target).await?;
+        let place = described.full_name();
         let markers = format!("{}.{}", described.schema, quoted(MARKERS));
         let token = token();
+        let told = |error: Error| down(&error, config);
+        let known = client.query_typed(&ground_sql(&place), &[(&place, Type::TEXT)]).await.map_err(told)?;
+        let columns = columns_of(&known);
+        if on_server.describe().await?.as_ref() != Some(&described) {
+            return Err(Down::altered(&place));
+        }
         let (begun, left_empty) = take_over(client, config, target, rows, &described, &markers, &token).await?;
         let prepare = async |sql: String, parameters: usize| {
             let types = vec![Type::TEXT; parameters];
-            client.prepare_typed(&sql, &types).await.map_err(|error| down(&error, config))
+            client.prepare_typed(&sql, &types).await.map_err(told)
         };
         let fence = prepare(fence_sql(&markers), 3).await?;
         let seal = prepare(seal_sql(&markers), 5).await?;
         let upsert = prepare(upsert_sql(&described, target), target.mapping.fields().len()).await?;
         let delete = prepare(delete_sql(&described, target), target.mapping.key().len()).await?;
-        let place = described.full_name();
         let ground = prepare(ground_sql(&place), 1).await?;
         let rooms = target.mapping.fields().iter().map(|field| described.room(field)).collect();
         let hold = if described.may_lock { format!("LOCK TABLE {place} IN ROW EXCLUSIVE MODE") } else { String::new() };
@@ -82,6 +91,7 @@ impl Route for Delivery {
             ground,
             hold,
             oid,
+            columns,
             left_empty,
             markers,
             place,
@@ -107,18 +117,22 @@ impl Route for Delivery {
         Ok(outcomes)
     }
 
-    /// Whether the table and its marker are there as this session has left them.
+    /// Whether the table and its marker are there as this session has left them, and nobody else has taken over.
     async fn look(&self, session: &mut Session) -> Result<(), Down> {
         let Self { config, target } = self;
         let told = |error: Error| down(&error, config);
         let client = &session.connected.client;
         let parameters: [&(dyn ToSql + Sync); 1] = [&session.place];
         session.is_as_left(&client.query(&session.ground, &parameters).await.map_err(told)?)?;
-        // Whose session it is by now matters when there is something to deliver.
-        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&target.sync, Type::TEXT), (&session.place, Type::TEXT)];
-        let asked = format!("SELECT 1 FROM {} WHERE sync = $1 AND target = $2", session.markers);
+        let texts: [&(dyn ToSql + Sync); 3] = [&target.sync, &session.place, &session.token];
+        let parameters = texts.map(|text| (text, Type::TEXT));
+        let asked = format!("SELECT 1 FROM {} WHERE sync = $1 AND target = $2 AND session = $3", session.markers);
         let rows = client.query_typed(&asked, &parameters).await.map_err(told)?;
         if rows.is_empty() { Err(Down::taken_over(&target.sync)) } else { Ok(()) }
+    }
+
+    fn table(&self, _: &Down) -> Option<String> {
+        name_of(&self.target).ok()
     }
 
     async fn close(&self, session: Session) {
@@ -176,16 +190,23 @@ async fn take_over(
 }
 
 fn ground_sql(place: &str) -> String {
-    format!("SELECT to_regclass($1)::oid::text, (NOT EXISTS (SELECT 1 FROM {place}))::text")
+    format!(
+        "SELECT to_regclass($1)::oid::text, (NOT EXISTS (SELECT 1 FROM {place}))::text, (SELECT \
+         md5(string_agg(concat_ws(' ', attname, atttypid, atttypmod, attcollation, attnotnull), ',' ORDER BY attnum)) \
+         FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped)"
+    )
 }
 
 impl Session {
-    /// Errors: the table is another one, or was emptied.
+    /// Errors: the table is another one, or was altered, or emptied.
     fn is_as_left(&self, found: &[Row]) -> Result<(), Down> {
         let text = |i: usize| found.first().and_then(|row| row.try_get::<_, Option<String>>(i).ok().flatten());
-        let Self { oid, place, left_empty, .. } = self;
+        let Self { oid, place, columns, left_empty, .. } = self;
         if text(0).as_deref() != Some(oid) {
             return Err(Down::not_as_left(&format!("table {place} was made anew")));
+        }
+        if columns_of(found) != *columns {
+            return Err(Down::altered(place));
         }
         match is_empty(found) && !left_empty {
             true => Err(Down::not_as_left(&format!("table {place} was emptied"))),
@@ -196,6 +217,10 @@ impl Session {
 
 fn is_empty(found: &[Row]) -> bool {
     found.first().is_some_and(|row| row.try_get::<_, Option<String>>(1).ok().flatten().as_deref() == Some("true"))
+}
+
+fn columns_of(found: &[Row]) -> Option<String> {
+    found.first().and_then(|row| row.try_get::<_, Option<String>>(2).ok().flatten())
 }
 
 fn marker_sql(markers: &str) -> String {

@@ -188,10 +188,10 @@ impl Session {
         Ok(outcomes)
     }
 
-    /// Whether the marker is there still. Whose session it is by now matters when there is something to deliver.
+    /// Whether the marker is there still, and nobody else has taken over.
     async fn look(&mut self, config: &Config, target: &Target) -> Result<(), Down> {
-        let reply = expect(self.wire.ask(&[b"HEXISTS", &self.marker, b"session"]).await, config)?;
-        if reply.bytes() == Some(b"1") { Ok(()) } else { Err(Down::taken_over(&target.sync)) }
+        let reply = expect(self.wire.ask(&[b"HGET", &self.marker, b"session"]).await, config)?;
+        if reply.bytes() == Some(self.token.as_bytes()) { Ok(()) } else { Err(Down::taken_over(&target.sync)) }
     }
 
     /// Puts a script on its way; answers the item of each of its commands.

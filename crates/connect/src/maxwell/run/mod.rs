@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::source::mysql::log::{
     Assembler, Dialect, Facts, Ground, LOAD_ALL_AGAIN, LOOK_AGAIN, LogEnd, LogPoint, LogPosition, LogRefusal, Met,
@@ -110,6 +110,7 @@ pub async fn run(job: Job, stop: watch::Receiver<bool>, teller: Teller) -> Resul
         teller,
         position,
         is_first,
+        found: None,
         assembler: None,
         follower: Follower::new(settings, schemas.unwrap_or_default()),
         is_known: false,
@@ -118,6 +119,8 @@ pub async fn run(job: Job, stop: watch::Receiver<bool>, teller: Teller) -> Resul
         server: ServerInfo::default(),
         stalled_by: None,
         was_good: false,
+        was_in: false,
+        said_taken: None,
         sent: String::new(),
         sees_bootstraps: job.bootstraps,
         requests: Requests::default(),
@@ -177,6 +180,8 @@ struct Runner {
     position: Option<LogPosition>,
     /// None was.
     is_first: bool,
+    /// Where it begins then, until that is told.
+    found: Option<LogPoint>,
     /// Keeps the place.
     assembler: Option<Assembler>,
     follower: Follower,
@@ -190,6 +195,10 @@ struct Runner {
     /// What was last said of a stall.
     stalled_by: Option<String>,
     was_good: bool,
+    /// The server has let us in.
+    was_in: bool,
+    /// What was said last of another reader under our server id: two that take turns are told of once.
+    said_taken: Option<String>,
     /// The position that was handed on last.
     sent: String,
     /// Requests for bootstraps are seen to.
@@ -229,9 +238,10 @@ impl Runner {
                 Halt::Done => return Ok(()),
                 Halt::Wire(error) => error,
             };
-            self.is_by_file = LogRefusal::of(&error) == Some(LogRefusal::Anonymous);
+            let refusal = LogRefusal::of(&error);
+            self.is_by_file = refusal == Some(LogRefusal::Anonymous);
             let error = understood(error, was_passing, &self.config, &self.server, self.server_id);
-            if let Some(failure) = failure(&error, &self.config).filter(|_| ends(&error)) {
+            if let Some(failure) = failure(&error, &self.config).filter(|_| is_over(&error, self.was_in)) {
                 return Err(ours(failure));
             }
             if std::mem::take(&mut self.was_good) {
@@ -242,9 +252,13 @@ impl Runner {
                 Some(failure) => (ours(failure).text(), LOOK_AGAIN),
                 None => (told(&error, &self.config.address()), pause),
             };
-            if self.stalled_by.as_ref() != Some(&message) {
+            let said = match refusal {
+                Some(LogRefusal::Duplicate) => &mut self.said_taken,
+                _ => &mut self.stalled_by,
+            };
+            if said.as_ref() != Some(&message) {
                 self.teller.warn(&format!("{message}; it is tried again"));
-                self.stalled_by = Some(message);
+                *said = Some(message);
             }
             tokio::select! {
                 biased;
@@ -284,6 +298,7 @@ impl Runner {
                 }
             })
             .await?;
+        self.was_in = true;
         let (major, minor, patch) = sql.server.numbers();
         let version = (major * 100 + minor) * 100 + patch;
         let dialect = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
@@ -294,6 +309,10 @@ impl Runner {
         }
         if !self.is_known {
             sql = self.learn(sql, &facts).await?;
+        }
+        if let Some(place) = self.found.clone() {
+            self.keep_first(&place).await?;
+            self.found = None;
         }
         if self.target.is_none() {
             self.target = match &self.stop_at {
@@ -363,12 +382,28 @@ impl Runner {
                 };
                 let (same, found) = self.answered(START, found).await?;
                 sql = same;
-                self.teller.tell(&format!("beginning at {}, since no position is kept", found.0.point));
+                self.found = Some(found.0.point.clone());
                 found
             }
         };
         self.assembler = Some(Assembler::new(Vec::new(), position, Limits::default(), since_us));
         Ok(sql)
+    }
+
+    /// Tells where it begins, which is kept by then if it is nowhere in the settings: another start would begin elsewhere.
+    async fn keep_first(&mut self, place: &LogPoint) -> Result<(), Halt> {
+        if matches!(self.config.start, Start::Snapshot | Start::Now) {
+            let (kept, is_kept) = oneshot::channel();
+            self.hand_on_and(Some(kept)).await?;
+            tokio::select! {
+                biased;
+                // Whoever keeps it may have ended: then nothing is told.
+                kept = is_kept => kept.map_err(|_| Halt::Done)?,
+                () = changed(&mut self.stopped) => return Err(Halt::Done),
+            }
+        }
+        self.teller.tell(&format!("beginning at {place}, since no position is kept"));
+        Ok(())
     }
 
     async fn follow(
@@ -506,20 +541,25 @@ impl Runner {
 
     /// Hands on what has come out, and how far that reaches. Waits for room.
     async fn hand_on(&mut self) -> Result<(), Halt> {
+        self.hand_on_and(None).await
+    }
+
+    /// The same, telling whoever waits for that when the position is kept.
+    async fn hand_on_and(&mut self, kept: Option<oneshot::Sender<()>>) -> Result<(), Halt> {
         self.note_requests()?;
         let Some(assembler) = &self.assembler else { return Ok(()) };
         let position = (!self.follower.is_ending()).then(|| assembler.position().to_string());
         let schemas = if position.is_some() { self.follower.new_schemas() } else { None };
         let output = self.follower.take_output();
         let is_news = position.as_ref().is_some_and(|position| *position != self.sent);
-        if output.bytes.is_empty() && schemas.is_none() && !is_news {
+        if output.bytes.is_empty() && schemas.is_none() && !is_news && kept.is_none() {
             return Ok(());
         }
         let done = if position.is_some() { self.follower.settled() } else { Vec::new() };
         if let Some(position) = &position {
             self.sent.clone_from(position);
         }
-        let batch = Batch { output, position, schemas, done };
+        let batch = Batch { output, position, schemas, done, kept };
         let stopped = &mut self.stopped;
         if *stopped.borrow() {
             // The queue may be full of what nobody takes any more; what is left comes again.
@@ -540,6 +580,12 @@ impl Runner {
     }
 }
 
+/// Whether only a person can mend what has ended a session. A server that has let us in may refuse us for a while, as while its users are
+/// changed: then it is tried again.
+fn is_over(error: &WireError, was_in: bool) -> bool {
+    ends(error) && !(was_in && matches!(error, WireError::Server(_)))
+}
+
 /// How far the events that have arrived were walked.
 enum Walked {
     All,
@@ -555,4 +601,19 @@ fn ours(mut failure: Failure) -> Failure {
                                bootstrapped";
     failure.hint = failure.hint.replace(LOAD_ALL_AGAIN, BEGIN_AGAIN);
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_let_in_once_is_refused_for_a_while() {
+        let refused = |code| WireError::Server(ServerError { code, message: String::new() });
+        for code in [1044, 1045, 1698, 1129, 1130, 1049] {
+            assert!(is_over(&refused(code), false) && !is_over(&refused(code), true), "{code}");
+        }
+        assert!(is_over(&WireError::Tls("no".to_owned()), true));
+        assert!(!is_over(&WireError::Closed, false));
+    }
 }

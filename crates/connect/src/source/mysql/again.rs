@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::backoff::{Backoff, jitter};
 
+use crate::source::Failure;
+
 use super::MysqlConfig;
 use super::error::{LogRefusal, WireError, another_history, purged};
 use super::wire::ServerInfo;
@@ -46,6 +48,16 @@ pub(crate) fn understood(
         Some(LogRefusal::Purged | LogRefusal::NoSuchPlace) => {
             WireError::Stalled(Box::new(purged(config, error.to_string(), server)))
         }
+        Some(LogRefusal::Duplicate) if config.server_id.is_some() => WireError::Stalled(Box::new(Failure {
+            message: format!(
+                "another reader of {} has the number {server_id}, which the settings give us",
+                config.address()
+            ),
+            detail: format!("{error}. The server ends the one when the other comes."),
+            hint:
+                "Leave `replica_server_id` out, and a number is taken that nobody else has; or stop the other reader."
+                    .to_owned(),
+        })),
         Some(LogRefusal::Duplicate) => WireError::Protocol(format!(
             "another one reads the log under server_id {server_id}, which was ours; the next attempt takes another one ({error})"
         )),

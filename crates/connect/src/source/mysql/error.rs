@@ -96,6 +96,8 @@ pub(crate) fn another_history(detail: &str) -> WireError {
 const BAD_DATABASE: u16 = 1049;
 const ACCESS_DENIED: [u16; 3] = [1044, 1045, 1698];
 const MISSING_PRIVILEGE: [u16; 4] = [1142, 1143, 1227, 1370];
+/// The user has no right on the database.
+pub(crate) const NO_DATABASE: u16 = 1044;
 const HOST_BLOCKED: [u16; 2] = [1129, 1130];
 const LOG_READ: u16 = 1236;
 /// MariaDB's own for [`DUPLICATE_ID`].
@@ -137,6 +139,13 @@ fn server_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> 
     let detail = error.to_string();
     let of = |message: String, hint: String| Some(Failure { message, detail: detail.clone(), hint });
     match error.code {
+        NO_DATABASE => of(
+            format!("user \"{user}\" may not enter database \"{}\"", config.database),
+            format!(
+                "GRANT SELECT ON `{}`.* TO '{user}'@'%'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'",
+                config.database.replace('`', "``")
+            ),
+        ),
         code if ACCESS_DENIED.contains(&code) => of(
             format!("{} refuses user \"{user}\"", config.address()),
             "Check user and password of the connection, and that the user may log in from this host.".to_owned(),

@@ -60,7 +60,7 @@ mod wire;
 
 /// What speaks to a server, whoever it is for: the protocol is one.
 pub(crate) mod client {
-    pub(crate) use super::error::{ServerError, WireError, failure, told};
+    pub(crate) use super::error::{NO_DATABASE, ServerError, WireError, failure, told};
     pub(crate) use super::kind::config;
     pub(crate) use super::login::connect;
     pub(crate) use super::wire::Wire;
