@@ -7,7 +7,8 @@
 //! - keys of an ingestion rise strictly, or it panics;
 //! - `persist(SyncAll)` comes before an ingestion: it is what notices a poisoned database, ingestion does not;
 //! - an error of an ingestion is final until the database is reopened, and an abandoned one leaves a file behind until then;
-//! - nothing throttles ingestion, and each starts one round of compaction at most: the fold asks for more itself;
+//! - nothing throttles ingestion, and each asks for one round of compaction at most: the fold asks for more itself;
+//! - a merge removes its files under the lock that every read takes: the versions are held meanwhile ([`crate::merges`]);
 //! - `expect_point_read_hits` would leave ingested tables without a bloom filter.
 //!
 //! After an error the tables are opened again beside themselves: a successor folder gets a link to each of their files, which
@@ -33,6 +34,7 @@ use relation::TableId;
 
 use crate::base::{Base, DEAD, FOLDED_STEP, Prefixed, Tables, after};
 use crate::cursor::{Cursor, Merge};
+use crate::merges::Versions;
 use crate::part::Part;
 use crate::{Error, META, Result, lock};
 
@@ -49,8 +51,6 @@ pub(crate) struct Disk {
     /// The data folder.
     dir: PathBuf,
     cache_bytes: u64,
-    /// What a thread does first whose work nobody waits for.
-    behind: fn(),
     handles: Mutex<Option<Handles>>,
     /// The folder of the tables.
     current: Mutex<PathBuf>,
@@ -63,6 +63,7 @@ pub(crate) struct Disk {
 struct Handles {
     keyspace: Keyspace,
     home: Home,
+    versions: Arc<Versions>,
 }
 
 /// A database and its folder, which is removed when it has a successor and nobody holds this any more.
@@ -84,11 +85,10 @@ pub(crate) struct Fold<'a> {
 
 impl Disk {
     /// Opens or creates the tables of a data folder.
-    pub(crate) fn open(dir: &Path, cache_bytes: u64, behind: fn()) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Self> {
         let mut disk = Self {
             dir: dir.to_owned(),
             cache_bytes,
-            behind,
             handles: Mutex::new(None),
             current: Mutex::default(),
             old: Mutex::default(),
@@ -130,21 +130,13 @@ impl Disk {
         let purge = Arc::clone(&self.purge);
         let builder = Database::builder(path)
             .cache_size(self.cache_bytes)
-            .worker_threads(1)
+            // Who merges is `crate::merges`; nothing is ever flushed, since nothing is written but by ingestions.
+            .worker_threads_unchecked(0)
             .manual_journal_persist(true)
             .with_compaction_filter_factories(Arc::new(move |name| {
                 (name == KEYSPACE).then(|| Arc::new(PurgeFactory(Arc::clone(&purge))) as Arc<dyn Factory>)
             }));
-        // The thread that compacts is started here, and has the priority of the one that starts it.
-        let behind = self.behind;
-        let opened = std::thread::scope(|scope| {
-            let opening = scope.spawn(|| {
-                behind();
-                builder.open()
-            });
-            opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        let database = opened.map_err(Error::tables_in("open", path))?;
+        let database = builder.open().map_err(Error::tables_in("open", path))?;
         let options = || {
             // Every ingestion touches all tables, so level 0 is merged with the whole of level 1: twice as seldom as is the
             // default, with a level 1 of the same size.
@@ -155,7 +147,9 @@ impl Disk {
                 .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(8).with_table_target_size(32 << 20)))
         };
         let keyspace = database.keyspace(KEYSPACE, options).map_err(Error::tables_in("open", path))?;
-        Ok(Handles { keyspace, home: Home { database, path: Arc::new(path.to_owned()) } })
+        let versions = Arc::new(Versions::default());
+        versions.hold(&keyspace);
+        Ok(Handles { keyspace, home: Home { database, path: Arc::new(path.to_owned()) }, versions })
     }
 
     fn handles(&self) -> Result<Handles> {
@@ -164,13 +158,16 @@ impl Disk {
 
     /// The tables as they are now.
     pub(crate) fn tables(&self) -> Result<Tables> {
-        let Handles { keyspace, home } = self.handles()?;
+        let Handles { keyspace, home, .. } = self.handles()?;
         Ok(Tables { snapshot: home.database.snapshot(), keyspace, _home: home })
     }
 
     /// Closes everything. The caller has taken the handles out of every [`Base`] before.
     pub(crate) fn close(&self) {
-        *lock(&self.handles) = None;
+        let closed = lock(&self.handles).take();
+        if let Some(handles) = closed {
+            handles.versions.release_all();
+        }
     }
 
     /// Opens the tables, at first or after [`Disk::close`].
@@ -231,7 +228,7 @@ impl Disk {
 
     /// Writes a fold: all of it is durable when this returns, or none of it. The number of entries written.
     pub(crate) fn ingest(&self, fold: &Fold<'_>, stop: &AtomicBool) -> Result<u64> {
-        let Handles { keyspace, home } = self.handles()?;
+        let Handles { keyspace, home, versions } = self.handles()?;
         home.database.persist(PersistMode::SyncAll).map_err(Error::tables("sync"))?;
         let failed = Error::tables("fold into");
         let mut out = keyspace.start_ingestion().map_err(&failed)?;
@@ -261,7 +258,9 @@ impl Disk {
                 }
             }
         }
+        versions.hold(&keyspace);
         out.finish().map_err(&failed)?;
+        versions.hold(&keyspace);
         Ok(entries)
     }
 
@@ -287,35 +286,42 @@ impl Disk {
 
     /// One round of compaction on the caller's thread; whether it changed anything.
     pub(crate) fn compact_once(&self) -> Result<bool> {
-        let Handles { keyspace, home } = self.handles()?;
+        let Handles { keyspace, home, versions } = self.handles()?;
+        versions.hold(&keyspace);
         let before = keyspace.tree.current_version().id();
         let watermark = home.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
         let strategy = Arc::clone(&keyspace.config.compaction_strategy);
         let compacted = keyspace.tree.compact(strategy, watermark);
+        versions.hold(&keyspace);
+        let changed = keyspace.tree.current_version().id() != before;
+        versions.release(&keyspace);
         compacted.map_err(|e| Error::tables("compact")(e.into()))?;
-        Ok(keyspace.tree.current_version().id() != before)
-    }
-
-    /// Whether a compaction is under way in fjall's own threads.
-    pub(crate) fn is_compacting(&self) -> bool {
-        self.handles().is_ok_and(|h| h.home.database.active_compactions() > 0)
+        Ok(changed)
     }
 
     /// Merges everything into the last level.
     pub(crate) fn compact_all(&self) -> Result<()> {
-        self.handles()?.keyspace.major_compact().map_err(Error::tables("compact"))
+        let Handles { keyspace, versions, .. } = self.handles()?;
+        versions.hold(&keyspace);
+        let compacted = keyspace.major_compact().map_err(Error::tables("compact"));
+        versions.hold(&keyspace);
+        versions.release(&keyspace);
+        compacted
     }
 
     /// No reader sees these dropped tables any more: their entries may go.
     pub(crate) fn purge(&self, dead: &[TableId]) -> Result<()> {
-        let keyspace = self.handles()?.keyspace;
+        let Handles { keyspace, versions, .. } = self.handles()?;
+        versions.hold(&keyspace);
         for table in dead {
             let first = Prefixed::new(*table, &[]);
             let end = after(*table);
             let range = (std::ops::Bound::Included(first.bytes()), end.as_ref().map(Prefixed::bytes));
             let dropped = keyspace.tree.drop_range::<&[u8], _>(range);
             dropped.map_err(|e| Error::tables("drop a table of")(e.into()))?;
+            versions.hold(&keyspace);
         }
+        versions.release(&keyspace);
         self.purge.tables.write().unwrap_or_else(PoisonError::into_inner).extend(dead);
         Ok(())
     }

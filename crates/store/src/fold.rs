@@ -1,4 +1,9 @@
-//! The fold: a background thread that brings the tables up to the newest step, by size when behind, by time when quiet.
+//! The fold: brings the tables up to the newest step, by size when behind, by time when quiet.
+//!
+//! Two threads fold, one at a time. Nobody waits for most folds, and one of them has the priority of what nobody waits for.
+//! On a machine whose cores the steps keep busy it takes that one so long that the overlay may be full before it is done, and
+//! then a commit waits for the slowest of all threads. Which one a fold takes is decided when it begins ([`is_urgent`]): a
+//! fold cannot change threads, and a thread cannot raise its priority.
 //!
 //! One fold takes all runs up to the newest step F, writes the net effect of each key in one ingestion together with
 //! `folded_step = F`, publishes the new base, and drops the log segments that nobody needs any more. When it fails, a
@@ -27,13 +32,25 @@ const INTERVALS_MAX: u32 = 20;
 /// While level 0 is full and its compaction under way elsewhere.
 const LEVEL0_WAIT: Duration = Duration::from_millis(20);
 
-/// The thread's life.
-pub(crate) fn run(shared: &Shared) {
-    let _guard = StopOnPanic(shared);
-    while let Some(view) = next(shared) {
+/// Which folds a thread takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Those that nobody waits for.
+    Behind,
+    /// Those for which commits would wait otherwise.
+    WithSteps,
+}
+
+/// A thread's life.
+pub(crate) fn run(shared: &Shared, pace: Pace) {
+    let _guard = shared.stop_on_panic();
+    while let Some(view) = next(shared, pace) {
         let (error, tables) = match room::ask(&shared.folder.dir, view.bytes as u64) {
-            Ok(()) => match fold(shared, &view) {
-                Ok(()) => continue,
+            Ok(()) => match fold(shared, &view, pace) {
+                Ok(()) => {
+                    shared.state().is_folding = false;
+                    continue;
+                }
                 Err(error) => (error, Tables::Failed),
             },
             Err(error) => (error, Tables::Untouched),
@@ -61,8 +78,8 @@ pub(crate) fn is_large(options: &Options, view: &View, frozen: u64) -> bool {
     entries >= options.fold_entries_min || bytes as u64 >= options.overlay_bytes / 3
 }
 
-/// Waits until a fold is due; none when the store closes.
-fn next(shared: &Shared) -> Option<Arc<View>> {
+/// Waits until a fold of this pace is due; none when the store closes.
+fn next(shared: &Shared, pace: Pace) -> Option<Arc<View>> {
     let options = &shared.options;
     let mut state = shared.state();
     loop {
@@ -70,7 +87,8 @@ fn next(shared: &Shared) -> Option<Arc<View>> {
             return None;
         }
         let view = shared.working();
-        if is_due(options, &state, &view) {
+        if !state.is_folding && is_due(options, &state, &view) && pace == pace_of(options, &state, &view) {
+            state.is_folding = true;
             state.frozen = view.step;
             state.waiting_since = None;
             return Some(view);
@@ -96,7 +114,29 @@ fn is_due(options: &Options, state: &State, view: &View) -> bool {
         || age >= options.fold_interval * INTERVALS_MAX
 }
 
-fn fold(shared: &Shared, view: &View) -> Result<()> {
+fn pace_of(options: &Options, state: &State, view: &View) -> Pace {
+    let age = state.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
+    match is_urgent(view.bytes as u64, age, state.behind_rate, options.overlay_bytes) {
+        true => Pace::WithSteps,
+        false => Pace::Behind,
+    }
+}
+
+/// Whether the overlay would be full before a fold of `waiting` bytes that is made behind the steps were over: at `rate`, the
+/// bytes per second of the last such fold, while as much comes as came during `age`.
+fn is_urgent(waiting: u64, age: Duration, rate: f64, overlay_bytes: u64) -> bool {
+    // The measured rate is that of a machine that may have been less busy.
+    const MARGIN: f64 = 2.0;
+    let room = overlay_bytes.saturating_sub(waiting) as f64;
+    let inflow = waiting as f64 / age.as_secs_f64().max(1e-3);
+    inflow * (waiting as f64 / rate) * MARGIN >= room
+}
+
+fn fold(shared: &Shared, view: &View, pace: Pace) -> Result<()> {
+    // A merge that failed leaves files behind, as an ingestion does: the tables are opened again.
+    if let Some(error) = shared.state().merge_failure.take() {
+        return Err(error);
+    }
     wait_for_level0(shared)?;
     let started = now();
     let tables = run::tables(&view.runs);
@@ -118,6 +158,11 @@ fn fold(shared: &Shared, view: &View) -> Result<()> {
     {
         let mut state = shared.state();
         state.graves.extend(new_graves);
+        state.rounds += 1;
+        shared.work.notify_all();
+        if pace == Pace::Behind {
+            state.behind_rate = view.bytes.max(1) as f64 / started.elapsed().as_secs_f64().max(1e-3);
+        }
         let stats = &mut state.stats;
         stats.folds += 1;
         stats.folded_entries += entries;
@@ -208,6 +253,7 @@ fn recover(shared: &Shared, tables: Tables) -> bool {
         match attempt {
             Ok(()) => {
                 state.wanted = shared.working().step;
+                state.is_folding = false;
                 return true;
             }
             Err(error) => {
@@ -291,14 +337,23 @@ fn reopen_in_place(shared: &Shared) -> Result<()> {
     publish_reopened(shared, Base::new(tables)?)
 }
 
-/// A panic here is a bug; commits that wait for room must not wait for ever.
-struct StopOnPanic<'a>(&'a Shared);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stopping.store(true, Ordering::Release);
-            self.0.notify();
-        }
+    /// Which fold is urgent, by what waits, since when, how quick folds behind the steps are, and what the overlay may take.
+    #[test]
+    fn urgent_where_the_overlay_would_be_full_before_the_fold_is_over() {
+        let urgent = |mib: u64, seconds: u64, rate_mib: u64| {
+            is_urgent(mib << 20, Duration::from_secs(seconds), (rate_mib << 20) as f64, 256 << 20)
+        };
+        // 80 MiB in 40 s, folded in 4 s: 8 MiB come meanwhile.
+        assert!(!urgent(80, 40, 20));
+        // In 2 s: 160 MiB would come, and there is room for 176.
+        assert!(urgent(80, 2, 20));
+        assert!(!urgent(80, 2, 200));
+        // A full overlay has somebody waiting.
+        assert!(urgent(256, 1000, 1000));
+        assert!(!urgent(0, 0, 20));
     }
 }

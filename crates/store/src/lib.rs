@@ -36,6 +36,7 @@ mod fold;
 mod folder;
 mod hot;
 mod log;
+mod merges;
 mod options;
 mod part;
 pub mod record;

@@ -13,6 +13,7 @@ use crate::base::Base;
 use crate::disk::Disk;
 use crate::files::{Files, System};
 use crate::filter::{Filter, Told, Walked};
+use crate::fold::Pace;
 use crate::folder::Folder;
 use crate::hot::Hot;
 use crate::log::{Log, Place, Replay, Syncer, Syncing};
@@ -24,11 +25,13 @@ use crate::snapshot::{Snapshot, View};
 use crate::stage::{StageId, StageReader, StageWriter, Stages};
 use crate::stats::Stats;
 use crate::writes::{Prepared, Writes};
-use crate::{Error, Result, filter, fold, lock};
+use crate::{Error, Result, filter, fold, lock, merges};
 
 /// What [`Store::wait_for_space`] tries to write, and how often.
 const SPACE_BYTES: u64 = 1 << 20;
 const SPACE_PAUSE: Duration = Duration::from_millis(200);
+/// Bytes per second that a fold behind the steps is thought to take before one was seen: on two busy cores.
+const BEHIND_RATE: f64 = 20e6;
 
 /// A data folder, open. Clones share it; the last one to go closes it (without a fold: the log has what is not folded).
 ///
@@ -39,7 +42,7 @@ pub struct Store(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     syncer: Syncer,
-    /// The fold's thread and the filter's.
+    /// Those that fold, merge and list the keys for the filter.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -99,6 +102,16 @@ pub(crate) struct State {
     pub(crate) graves: Vec<(TableId, u64)>,
     /// All bases that a reader may hold.
     pub(crate) bases: Vec<Weak<Base>>,
+    /// A fold is under way, or what a failed one left is being mended.
+    pub(crate) is_folding: bool,
+    /// Bytes per second of the last fold that was made behind the steps.
+    pub(crate) behind_rate: f64,
+    /// Rounds of compaction that folds have asked for.
+    pub(crate) rounds: u32,
+    /// A round is under way.
+    pub(crate) is_merging: bool,
+    /// A round has failed, and no fold has heard of it.
+    pub(crate) merge_failure: Option<Error>,
     pub(crate) failure: Option<Error>,
     /// A filter that is being made of what is stored; what is committed is added to it.
     pub(crate) filter_coming: Option<Arc<Filter>>,
@@ -116,7 +129,7 @@ impl Store {
     /// As [`Store::open`], with another way to touch the files of the log and the stages: for tests that let it fail.
     pub fn open_with_files(dir: &Path, options: Options, files: Arc<dyn Files>) -> Result<Self> {
         let folder = Folder::take(dir)?;
-        let disk = Disk::open(&folder.dir, options.cache_bytes, options.behind)?;
+        let disk = Disk::open(&folder.dir, options.cache_bytes)?;
         let base = Arc::new(disk.base()?);
         folder.check_tables(base.is_new)?;
         let log = Arc::new(Log::open(&folder.log(), options.segment_bytes, base.folded, &files)?);
@@ -137,6 +150,11 @@ impl Store {
             dropped: base.dead.clone(),
             graves,
             bases: vec![Arc::downgrade(&base)],
+            is_folding: false,
+            behind_rate: BEHIND_RATE,
+            rounds: 0,
+            is_merging: false,
+            merge_failure: None,
             failure: None,
             filter_coming: None,
             filter_given_up: false,
@@ -160,19 +178,23 @@ impl Store {
             stopping: AtomicBool::new(false),
         });
         let syncer = Syncer::start(&shared.log)?;
-        let spawn = |name: &str, run: fn(&Shared)| {
+        // From here on an error ends what was started.
+        let handle = Handle { shared: Arc::clone(&shared), syncer, threads: Mutex::default() };
+        let behind = shared.options.behind;
+        let threads: [(&str, fn(), fn(&Shared)); 4] = [
+            ("store-fold", behind, |shared| fold::run(shared, Pace::Behind)),
+            ("store-fold-now", || {}, |shared| fold::run(shared, Pace::WithSteps)),
+            ("store-merge", behind, merges::run),
+            ("store-filter", behind, filter::run),
+        ];
+        for (name, first, run) in threads {
             let theirs = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                (theirs.options.behind)();
+                first();
                 run(&theirs);
             });
-            thread.map_err(Error::io("start a thread for", dir))
-        };
-        let threads = vec![spawn("store-fold", fold::run)?];
-        let handle = Handle { shared: Arc::clone(&shared), syncer, threads: Mutex::new(threads) };
-        // From here on an error ends what was started.
-        let filter = spawn("store-filter", filter::run)?;
-        lock(&handle.threads).push(filter);
+            lock(&handle.threads).push(thread.map_err(Error::io("start a thread for", dir))?);
+        }
         Ok(Self(Arc::new(handle)))
     }
 
@@ -424,12 +446,12 @@ impl Store {
         let shared = self.shared();
         loop {
             let changed = shared.disk.compact_once()?;
-            if !changed && !shared.disk.is_compacting() {
-                return Ok(());
-            }
-            if !changed {
-                let state = shared.state();
-                drop(shared.done.wait_timeout(state, Duration::from_millis(5)));
+            let state = shared.state();
+            let is_merging = state.is_merging || state.rounds > 0;
+            match (changed, is_merging) {
+                (false, false) => return Ok(()),
+                (false, true) => drop(shared.done.wait_timeout(state, Duration::from_millis(5))),
+                (true, _) => {}
             }
         }
     }
@@ -662,6 +684,22 @@ impl Shared {
         };
         self.set_views(visible, next);
         self.room.notify_all();
+    }
+
+    /// Stops the store where the thread that holds this panics: a bug, and commits that wait for room must not wait for
+    /// ever.
+    pub(crate) fn stop_on_panic(&self) -> impl Drop {
+        struct StopOnPanic<'a>(&'a Shared);
+
+        impl Drop for StopOnPanic<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.stop();
+                }
+            }
+        }
+
+        StopOnPanic(self)
     }
 
     fn stop(&self) {
