@@ -1,6 +1,6 @@
 //! Threads that do one thing and nothing else.
 //!
-//! *Beside the steps* runs what nobody is in a hurry for: a model's build, and the store's folds and compaction. Where cores
+//! *Beside the steps* runs what nobody is in a hurry for: a model's build, the store's merges and most of its folds. Where cores
 //! are few, such work takes them from the steps and from readers, and who waits for a commit to become visible waits for a
 //! build. So its threads have a lower priority (setpriority(2), which on Linux is a thread's): it takes what the others leave,
 //! and all of the machine where they leave it.

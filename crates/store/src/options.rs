@@ -39,7 +39,7 @@ pub struct Options {
     pub merge_runs_min: usize,
     /// How long to wait before a failed fold is tried again. Default 5 s.
     pub fold_retry: Duration,
-    /// What each thread does first whose work nobody waits for (folds, compaction, listing keys): it may give itself a lower
+    /// What each thread does first whose work nobody waits for (most folds, merges, listing keys): it may give itself a lower
     /// priority. Default nothing.
     pub behind: fn(),
 }

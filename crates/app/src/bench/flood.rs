@@ -57,6 +57,8 @@ const MODELS: [(&str, &str); 3] = [
     ("newest_payment", "select count(*) as payments, max(id) as id from {{ source('shop', 'payments') }}"),
 ];
 
+/// How often the client asks.
+const ASK_EVERY: Duration = Duration::from_millis(2);
 /// The number of the newest payment.
 const NEWEST: &str = "select id from newest_payment";
 
@@ -106,7 +108,7 @@ async fn measure(args: &FloodArgs) -> anyhow::Result<()> {
     let (written, to_see) = mpsc::unbounded_channel();
     let over = Arc::new(AtomicBool::new(false));
     let payments = tokio::spawn(pay(args.server.clone(), args.database.clone(), args.rate, written, Arc::clone(&over)));
-    let watcher = tokio::spawn(until_seen(running.instance.addresses.pg.clone(), NEWEST, to_see));
+    let watcher = tokio::spawn(until_seen(running.instance.addresses.pg.clone(), NEWEST, ASK_EVERY, to_see));
 
     let quiet = stopwatch();
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -211,14 +213,15 @@ pub(super) struct Seen {
     after: Duration,
 }
 
-/// Asks for the number of the newest payment until all that were written are seen.
+/// Asks for the number of the newest payment until all that were written are seen, at most once in `ask_every`.
 pub(super) async fn until_seen(
     address: String,
     newest_sql: &str,
+    ask_every: Duration,
     mut written: mpsc::UnboundedReceiver<(u64, Instant)>,
 ) -> anyhow::Result<Vec<Seen>> {
     let client = client(&address).await?;
-    let mut poll = tokio::time::interval(Duration::from_millis(2));
+    let mut poll = tokio::time::interval(ask_every);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut waiting, mut seen, mut newest) = (VecDeque::new(), Vec::new(), 0);
     loop {
@@ -242,15 +245,17 @@ pub(super) async fn until_seen(
 
 /// Says what was felt by those that were committed meanwhile.
 pub(super) fn tell(name: &str, during: &Range<Instant>, seen: &[Seen]) {
-    let of_it = seen.iter().filter(|s| during.contains(&s.committed));
-    let mut after: Vec<_> = of_it.map(|s| s.after.as_secs_f64() * 1e3).collect();
+    let of_it = || seen.iter().filter(|s| during.contains(&s.committed));
+    let longest = of_it().max_by_key(|s| s.after).map_or(Duration::ZERO, |s| s.committed - during.start);
+    let mut after: Vec<_> = of_it().map(|s| s.after.as_secs_f64() * 1e3).collect();
     after.sort_by(f64::total_cmp);
     let at = |share| quantile(&after, share);
     line(&format!(
-        "others: {name:<20} {:.1} ms p50, {:.1} ms p99, {:.1} ms at most  (COMMIT to seen by a client, {} payments)",
+        "others: {name:<20} {:.1} ms p50, {:.1} ms p99, {:.1} ms at most, {:.1} s in  (COMMIT to seen by a client, {} payments)",
         at(0.5),
         at(0.99),
         at(1.0),
+        longest.as_secs_f64(),
         after.len()
     ));
 }

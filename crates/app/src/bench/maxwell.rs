@@ -1,4 +1,4 @@
-//! The log of a shop at rest as Maxwell's JSON into a file.
+//! The log of a shop at rest as Maxwell's JSON into a file, or into a topic of Kafka.
 //!
 //! Before it, load the story into a server whose log is then read from its beginning, or from where `--from` says:
 //!
@@ -25,19 +25,33 @@ pub struct MaxwellArgs {
     /// The file, removed when it is over [default: one in the system's folder for such]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// The brokers of Kafka, host:port, instead of a file; the topic stays, for `bench consume`
+    #[arg(long, value_name = "BROKERS", conflicts_with = "file")]
+    kafka: Option<String>,
+    /// The topic there
+    #[arg(long, default_value = super::consume::TOPIC)]
+    topic: String,
     /// Print values as Maxwell does, also where it is wrong
     #[arg(long)]
     compat: bool,
 }
 
-/// Log to file.
+/// Log to messages.
 pub(super) async fn run(args: &MaxwellArgs) -> anyhow::Result<()> {
     let LogArgs { server, database, .. } = &args.log;
     let Start::Binlog { file, position } = args.log.begin().await? else {
         anyhow::bail!("the server does not tell where its log begins");
     };
     let folder = tempfile::tempdir()?;
-    let to = args.file.clone().unwrap_or_else(|| folder.path().join("messages.json"));
+    let file_to = args.file.clone().unwrap_or_else(|| folder.path().join("messages.json"));
+    let to = match &args.kafka {
+        Some(brokers) => {
+            let settings = [("bootstrap.servers", brokers.as_str()), ("compression.type", "lz4"), ("acks", "all")];
+            let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+            To::Kafka { settings, dead_letter_topic: None }
+        }
+        None => To::File(file_to.clone()),
+    };
     let filter = format!("exclude: *.*, include: `{database}`.*");
     let job = Job {
         server: MysqlConfig {
@@ -51,8 +65,8 @@ pub(super) async fn run(args: &MaxwellArgs) -> anyhow::Result<()> {
         },
         options: Options { compat: args.compat, ..Options::default() },
         filter: Filter::parse(&filter)?,
-        routing: Routing::default(),
-        to: To::File(to.clone()),
+        routing: Routing { topic: args.topic.clone(), ..Routing::default() },
+        to,
         state: folder.path().join("state"),
         stop_at: Some(StopAt::End),
         own_database: "maxwell".to_owned(),
@@ -66,11 +80,13 @@ pub(super) async fn run(args: &MaxwellArgs) -> anyhow::Result<()> {
         .await
         .map_err(|failure| anyhow::anyhow!("{}", failure.text()))?;
     let seconds = begun.elapsed().as_secs_f64();
-    let bytes = std::fs::metadata(&to)?.len();
-    std::fs::remove_file(&to)?;
     let (_, peak) = memory_mib();
     line(&format!("messages             {}", done.messages));
-    line(&format!("bytes                {:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+    if args.kafka.is_none() {
+        let bytes = std::fs::metadata(&file_to)?.len();
+        std::fs::remove_file(&file_to)?;
+        line(&format!("bytes                {:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+    }
     line(&format!("time                 {seconds:.1} s"));
     line(&format!("messages/s           {:.0}", done.messages as f64 / seconds));
     line(&format!("memory, at most      {peak} MiB"));

@@ -7,6 +7,7 @@
 
 mod apply;
 mod capture;
+mod consume;
 mod deliver;
 mod flood;
 mod large;
@@ -39,8 +40,10 @@ pub enum Bench {
     Capture(capture::CaptureArgs),
     /// The same log to all models of a project
     Whole(capture::WholeArgs),
-    /// The same log as Maxwell's JSON, into a file
+    /// The same log as Maxwell's JSON, into a file or a topic of Kafka
     Maxwell(maxwell::MaxwellArgs),
+    /// Such a topic at rest, from its earliest message to durable tables
+    Consume(consume::ConsumeArgs),
     /// Commit to visible at a steady rate of transactions
     Latency(latency::LatencyArgs),
     /// Millions of orders updated, in small transactions and in one, beside the work on another table
@@ -65,6 +68,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Bench::Capture(args) => whole_way(capture::capture(args)),
         Bench::Whole(args) => whole_way(capture::whole(args)),
         Bench::Maxwell(args) => whole_way(maxwell::run(args)),
+        Bench::Consume(args) => whole_way(consume::run(args)),
         Bench::Latency(args) => whole_way(latency::run(args)),
         Bench::Flood(args) => whole_way(flood::run(args)),
         Bench::Large(args) => whole_way(large::run(args)),

@@ -17,6 +17,15 @@ use crate::instance::Instance;
 use crate::setup::{Global, Setup};
 use crate::warehouse::Warehouse;
 
+/// How the tables of an instance come to their first rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// By a load.
+    Loading,
+    /// By a log that has made them.
+    InLog,
+}
+
 /// An instance with its data in a folder that goes with it.
 pub(super) struct Running {
     pub instance: Instance,
@@ -27,8 +36,12 @@ pub(super) struct Running {
     _data: tempfile::TempDir,
 }
 
-/// A project whose files are at hand, reading from this connection. Those that it only delivers to are as its files say.
-pub(super) fn setup(files: &Files, connection: &ConnectionKind, data: &tempfile::TempDir) -> anyhow::Result<Setup> {
+/// A project whose files are at hand. Where a database is given, its tables are read from there instead of from where the files say.
+pub(super) fn setup(
+    files: &Files,
+    connection: Option<&ConnectionKind>,
+    data: &tempfile::TempDir,
+) -> anyhow::Result<Setup> {
     let options = Options { target: None, vars: BTreeMap::new(), env: std::env::vars().collect() };
     let folder = data.path().to_path_buf();
     let mut setup = Setup::from_files(folder.clone(), files, &options, Some(folder));
@@ -36,12 +49,14 @@ pub(super) fn setup(files: &Files, connection: &ConnectionKind, data: &tempfile:
     if !errors.is_empty() {
         bail!("the project cannot run\n{}", errors.join("\n"));
     }
-    let read_from: BTreeSet<String> = setup.project.sources.iter().map(|table| table.connection.clone()).collect();
-    for known in setup.project.connections.iter_mut().filter(|known| read_from.contains(&known.name)) {
-        known.kind = connection.clone();
+    if let Some(connection) = connection {
+        let read_from: BTreeSet<String> = setup.project.sources.iter().map(|table| table.connection.clone()).collect();
+        for known in setup.project.connections.iter_mut().filter(|known| read_from.contains(&known.name)) {
+            known.kind = connection.clone();
+        }
+        // Its tables are looked for in the connection's database, wherever the project has them.
+        setup.project.sources.iter_mut().for_each(|table| table.schema = None);
     }
-    // Its tables are looked for in the connection's database, wherever the project has them.
-    setup.project.sources.iter_mut().for_each(|table| table.schema = None);
     let anywhere = ListenSpec { addr: ([127, 0, 0, 1], 0).into(), explicit: true };
     setup.project.profile.pg = anywhere;
     setup.project.profile.http = anywhere;
@@ -61,15 +76,19 @@ impl Running {
         memory: Option<u64>,
     ) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
-        let mut setup = setup(files, connection, &data)?;
+        let mut setup = setup(files, Some(connection), &data)?;
         setup.project.profile.memory = memory;
-        Self::start_project(&setup, connection, data, None).await
+        let begin = match connection {
+            ConnectionKind::Mysql { start: Start::Binlog { .. }, .. } => Begin::InLog,
+            _ => Begin::Loading,
+        };
+        Self::start_project(&setup, begin, data, None).await
     }
 
     /// Starts this project; with the options by which it is found on disk it can be applied again.
     pub(super) async fn start_project(
         setup: &Setup,
-        connection: &ConnectionKind,
+        begin: Begin,
         data: tempfile::TempDir,
         global: Option<Arc<Global>>,
     ) -> anyhow::Result<Self> {
@@ -85,7 +104,7 @@ impl Running {
         if let Some((model, reason)) = warehouse.serving.waiting.first() {
             bail!("model {model} cannot be kept: {reason}");
         }
-        if !matches!(connection, ConnectionKind::Mysql { start: Start::Snapshot, .. }) {
+        if begin == Begin::InLog {
             let nothing = nothing_to_load(&warehouse);
             tokio::task::block_in_place(|| warehouse.engine.step(nothing))?;
         }
@@ -152,22 +171,27 @@ impl Running {
         self.instance.status.facts().tables.values().map(|t| t.changes_total).sum()
     }
 
-    /// Prints the rate until now, what it took of the machine, and who took it.
+    /// Prints the rate of changes until now, what it took of the machine, and who took it.
     pub(super) fn tell(&self, visible: f64, idle: f64) {
-        let changes = self.changes() as f64;
+        self.tell_of(self.changes(), "change", visible, idle);
+    }
+
+    /// The same of so many of what is counted by its name.
+    pub(super) fn tell_of(&self, count: u64, name: &str, visible: f64, idle: f64) {
+        let changes = count as f64;
         let total = visible + idle;
         let cpu = cpu_seconds() - self.cpu_before;
         let (now, peak) = memory_mib();
         line(&format!(
-            "until visible        {:>10.0} changes/s  ({changes:.0} changes in {visible:.1} s)",
+            "until visible        {:>10.0} {name}s/s  ({changes:.0} {name}s in {visible:.1} s)",
             changes / visible
         ));
         line(&format!(
-            "all, folds included  {:>10.0} changes/s  ({total:.1} s, of them {idle:.1} s folding at the end)",
+            "all, folds included  {:>10.0} {name}s/s  ({total:.1} s, of them {idle:.1} s folding at the end)",
             changes / total
         ));
         line(&format!(
-            "processor            {:>10.2} µs per change  ({cpu:.1} s in {total:.1} s: {})",
+            "processor            {:>10.2} µs per {name}  ({cpu:.1} s in {total:.1} s: {})",
             cpu * 1e6 / changes,
             shares(cpu)
         ));
@@ -182,7 +206,7 @@ impl Running {
         ));
         let reads = (stats.hot_hits + stats.hot_misses) as f64;
         line(&format!(
-            "point reads          {:>10.2} per change, {:.1} % past the hot cache of {} MiB",
+            "point reads          {:>10.2} per {name}, {:.1} % past the hot cache of {} MiB",
             reads / changes,
             100.0 * stats.hot_misses as f64 / reads.max(1.0),
             stats.hot_bytes >> 20
