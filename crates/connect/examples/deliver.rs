@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "it measures")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use connect::destination::{Down, Mapping, Outcome, Portion, Target, kind_of};
@@ -61,7 +62,7 @@ async fn run() -> Result<(), Failure> {
                     version => push(&mut portion, &mapping, id, version),
                 }
             }
-            deliver(&mut *destination, &portion).await.map_err(failed)?;
+            deliver(&mut *destination, &Arc::new(portion)).await.map_err(failed)?;
         }
         let seconds = begun.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
@@ -72,7 +73,7 @@ async fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn deliver(destination: &mut dyn Destination, portion: &Portion) -> Result<(), Down> {
+async fn deliver(destination: &mut dyn Destination, portion: &Arc<Portion>) -> Result<(), Down> {
     let outcomes = destination.deliver(portion, &|_| b"marker".to_vec()).await?;
     let refused = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)));
     assert!(refused.is_none(), "{refused:?}");

@@ -118,6 +118,9 @@ fn tale(seed: u64) -> Vec<Act> {
         if sealed {
             acts.push(tell(name, "sealed".to_owned()));
         }
+        if rng.chance(50) {
+            acts.push(tell(name, "ahead".to_owned()));
+        }
         // Most of them have a guard.
         if rng.chance(60) {
             acts.push(tell(name, format!("allow={}", rng.below(3))));

@@ -1,7 +1,7 @@
 //! The data folder: who holds it, and which format it has.
 //!
 //! ```text
-//! format    "tidemill store 2"        an older Tidemill refuses a newer folder in words
+//! format    "tidemill store 3"        an older Tidemill refuses a newer folder in words
 //! version   "0.0.0"                   the Tidemill that wrote into it last, for these words
 //! folded    empty: the tables have been written to, and tables that are new are not ours
 //! lock      the holder's process id   locked as long as a store, or a snapshot of it, lives
@@ -33,7 +33,8 @@ use crate::{Error, Result};
 /// | --- | --- |
 /// | 1 | |
 /// | 2 | changes by key, rows counted beside their table, outboxes with what a person is asked and what nobody has heard of |
-pub const FORMAT: u32 = 2;
+/// | 3 | outboxes of which a person is asked for less than before, or is not asked any more |
+pub const FORMAT: u32 = 3;
 
 /// What a format's line begins with.
 const FORMAT_WORDS: &str = "tidemill store ";

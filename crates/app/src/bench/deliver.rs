@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! tidemill bench deliver --with examples/deliver
+//! tidemill bench deliver --with examples/deliver --sync portraits_to_kafka --rows 2000000
 //! ```
 //!
 //! The folder's `connections.yml` says where, and its `syncs/` what of the model `portraits`: the rest of the project is made here. What is made over
@@ -32,6 +33,9 @@ pub struct DeliverArgs {
     /// A project folder with the connections.yml and the syncs/ of the destinations; its syncs follow the model portraits
     #[arg(long, value_name = "DIR", default_value = "examples/deliver")]
     with: PathBuf,
+    /// Only the sync in syncs/NAME.yml, so that one destination is measured alone; may be given several times
+    #[arg(long, value_name = "NAME")]
+    sync: Vec<String>,
     /// The database to make, and to drop at the end
     #[arg(long, default_value = "bench_deliver")]
     database: String,
@@ -62,7 +66,11 @@ pub(super) async fn run(args: &DeliverArgs) -> anyhow::Result<()> {
     let mut files = project_of(&["users"], &[MODEL]);
     let source = files.get("connections.yml").unwrap_or_default().to_owned();
     files.insert("connections.yml", format!("{source}{destinations}"));
-    for (path, text) in with.iter().filter(|(path, _)| path.starts_with("syncs/")) {
+    let is_wanted = |path: &str| {
+        let name = path.strip_prefix("syncs/").and_then(|file| file.rsplit_once('.')).map(|(name, _)| name);
+        name.is_some_and(|name| args.sync.is_empty() || args.sync.iter().any(|sync| sync == name))
+    };
+    for (path, text) in with.iter().filter(|(path, _)| is_wanted(path)) {
         files.insert(path, text);
     }
     let mut own = OwnDatabase::create(&args.server, &args.database).await?;

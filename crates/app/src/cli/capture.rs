@@ -112,8 +112,15 @@ pub(super) async fn run(context: &Context, args: CaptureArgs) -> anyhow::Result<
         let answer = serde_json::json!({"messages": done.messages, "unread": done.unread, "position": position});
         print(&answer.to_string());
     }
+    // Of what was not taken there are messages behind the place that is kept.
+    let what = if done.given_up.is_some() { "messages were read, and are safe" } else { "messages" };
     let reached = position.map(|position| format!(", up to {position}")).unwrap_or_default();
-    context.progress(&format!("{} messages{reached}", done.messages));
+    match (done.given_up.is_some(), position) {
+        (true, None) => {
+            context.progress(&format!("{} messages were read, and no place was kept since the start", done.messages))
+        }
+        _ => context.progress(&format!("{} {what}{reached}", done.messages)),
+    }
     Ok(if done.unread > 0 || done.given_up.is_some() { Outcome::Failed } else { Outcome::Ok })
 }
 

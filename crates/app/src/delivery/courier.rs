@@ -8,7 +8,8 @@
 //!
 //! Whatever it tells the engine it waits for until that is taken: then what it reads next has it, and the marker over there is never
 //! more than one portion ahead of what is known here. A portion that was cut off is not settled; the reader knows then that its rows
-//! may be there.
+//! may be there. While a portion is on its way the next one is read and packed ([`engine::outbox::Lookahead`]); it goes when the one
+//! before it is settled, and is read anew where something has come in between.
 //!
 //! A courier ends when nobody can be told anything any more, and else not by itself: a panic, be it of a destination, ends a session
 //! with a trouble that is told, and the next one begins after the long wait.
@@ -16,12 +17,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use connect::destination::{Destination, DestinationKind, Down, Outcome as There, Portion as Parcel, Target};
 use connect::{Backoff, Failure, Settings, jitter};
 use engine::Input;
-use engine::outbox::{Leaving, Limits, Outboxes, Outcome, Portion, Read, Reader, Resumed, Told};
+use engine::outbox::{Leaving, Limits, Lookahead, Outboxes, Outcome, Portion, Read, Reader, Resumed, Told};
 use futures::FutureExt as _;
 use plan::TableName;
 use project::Removals;
@@ -32,7 +33,7 @@ use tokio::time::timeout;
 
 use super::guard;
 use super::wanted::in_one_line;
-use super::{Tried, Trouble, WantedSync, log};
+use super::{BY_HAND, Tried, Trouble, WantedSync, log};
 use crate::clock::{Clock, stopwatch};
 use crate::latency::Tally;
 use crate::pump::{Message, Request};
@@ -51,6 +52,13 @@ const SETUP_WAIT: Duration = Duration::from_millis(100);
 pub(super) const LOOK: Duration = Duration::from_secs(15);
 /// After so long without anything to deliver a session begins anew: it holds columns, types and keys over there to the sync.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// How long a sync is left to another instance that has taken it over, at first and at most: whoever takes it back sends all rows.
+pub(super) const TAKEN_FIRST: Duration = Duration::from_secs(5);
+pub(super) const TAKEN_LONGEST: Duration = Duration::from_secs(3_600);
+
+/// What a guard has held is counted anew for one of so many parts of the time at most.
+const RECOUNT_PART: u32 = 20;
 
 /// What a courier delivers, and where to.
 #[derive(Debug, Clone)]
@@ -106,6 +114,77 @@ pub(crate) struct Courier {
     pub(crate) outboxes: Outboxes,
     pub(crate) line: Arc<Line>,
     pub(crate) post: Post,
+    /// Of its portions.
+    limits: Limits,
+    rivalry: Rivalry,
+}
+
+/// Two instances with one sync, each of which takes it from the other one.
+#[derive(Debug)]
+struct Rivalry {
+    waits: Backoff,
+    /// The last wait.
+    waited: Duration,
+    /// Since when it is ours.
+    since: Option<Instant>,
+}
+
+impl Rivalry {
+    fn new() -> Self {
+        Self { waits: Backoff::new(TAKEN_FIRST, TAKEN_LONGEST), waited: Duration::ZERO, since: None }
+    }
+
+    fn note_ours(&mut self) {
+        self.since = Some(stopwatch());
+    }
+
+    /// How long it is left to whoever has taken it over.
+    fn wait(&mut self) -> Duration {
+        let held = self.since.take().map(|since| since.elapsed());
+        self.wait_after(held.unwrap_or_default())
+    }
+
+    /// The same where it was ours for so long. Both wait about as long as each other, and find out within [`LOOK`]: one that has not taken
+    /// it back in several times that time was not there any more, and this is another story.
+    fn wait_after(&mut self, held: Duration) -> Duration {
+        if held > self.waited * 4 + LOOK * 4 {
+            self.waits.reset();
+        }
+        self.waited = self.waits.next();
+        self.waited
+    }
+}
+
+/// A portion as its destination takes it.
+struct Ready {
+    portion: Portion,
+    parcel: Arc<Parcel>,
+    /// The items that are in the parcel: deletes are left out where the sync has none.
+    packed: Vec<usize>,
+}
+
+/// What comes next.
+enum Next {
+    Deliver(Ready),
+    /// A person is asked for what the guard has held.
+    Ask(Leaving),
+    /// The relation is another one by now: whoever delivers it comes in a moment.
+    Another,
+    /// Anything but a portion.
+    Other(Read),
+}
+
+/// When what a guard has held is counted anew: to count takes its time, and that is to be a small part of all.
+#[derive(Debug, Default)]
+struct Recount {
+    /// Since when it is counted, and how long that took.
+    counted: Option<(Instant, Duration)>,
+}
+
+impl Recount {
+    fn is_due(&self) -> bool {
+        self.counted.as_ref().is_none_or(|(since, took)| since.elapsed() >= *took * RECOUNT_PART)
+    }
 }
 
 /// Why a session with a destination is over.
@@ -131,7 +210,8 @@ impl Courier {
     pub(crate) fn new(of: Arc<Assignment>, reader: Reader, outboxes: Outboxes, line: Arc<Line>, post: Post) -> Self {
         let is_sealed = (post.kind_of)(&of.settings.kind).is_some_and(|kind| kind.seals(&of.target.to));
         let reader = if is_sealed { reader.sealed() } else { reader };
-        Self { of, reader: Some(reader), outboxes, line, post }
+        let limits = limits((post.kind_of)(&of.settings.kind));
+        Self { of, reader: Some(reader), outboxes, line, post, limits, rivalry: Rivalry::new() }
     }
 
     /// Delivers until stopped, behind whoever did before.
@@ -174,7 +254,7 @@ impl Courier {
                 destination.close().await;
                 ended
             }
-            Err(failure) => Ended::Down(Down { failure, is_ours: true }),
+            Err(failure) => Ended::Down(Down::lasting(failure)),
         }
     }
 
@@ -197,6 +277,12 @@ impl Courier {
             };
             match ended {
                 Ended::LookAgain => {}
+                Ended::Down(mut down) if down.is_taken => {
+                    let wait = self.rivalry.wait();
+                    down.failure.hint = left_for(&self.of.sync, wait);
+                    self.note_down(&down);
+                    self.rest(wait + jitter(wait, seed_of(&self.of.sync))).await;
+                }
                 Ended::Down(down) if !down.is_ours => {
                     self.note_down(&down);
                     let wait = backoff.next();
@@ -214,11 +300,17 @@ impl Courier {
         destination: &mut dyn Destination,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, Ended> {
+        // Where a person has paused it, nothing is taken from whoever else delivers.
+        while self.outboxes.paused(&self.snapshot(), &self.of.sync)?.as_deref() == Some(BY_HAND) {
+            self.wait(IDLE_WAIT).await;
+        }
         let has_rows = self.outboxes.has_rows(&self.snapshot(), &self.of.sync)?;
         // Whether there is any is what tells an emptied table from one that was never filled.
         let begun = destination.begin(u64::from(has_rows)).await.map_err(Ended::Down)?;
+        let is_noted = begun.marker.is_some();
         let marker = begun.marker;
-        let resumed = self.with_reader(move |reader, snapshot| reader.resume(snapshot, marker.as_deref())).await?;
+        let resume = move |reader: &mut Reader, snapshot: &Snapshot| Ok(reader.resume(snapshot, marker.as_deref())?);
+        let resumed = self.with_reader(resume).await?;
         match resumed {
             Resumed::Clean => {}
             Resumed::Foreign => {
@@ -235,23 +327,43 @@ impl Courier {
                 return self.note_moved(false).await;
             }
             Resumed::Lost => {
-                let reason =
-                    begun.lost.unwrap_or_else(|| "what was noted there of the last delivery is gone".to_owned());
+                let noted = match is_noted {
+                    true => "another instance has delivered there since",
+                    false => "what was noted there of the last delivery is gone",
+                };
+                let reason = begun.lost.unwrap_or_else(|| noted.to_owned());
                 tracing::warn!(sync = %self.of.sync, %reason, "its destination has not what it had: all rows are sent again");
                 self.say(Told::Refill { lost: true }).await?;
             }
         }
         self.note_trouble(None);
+        self.rivalry.note_ours();
         let (mut idle, mut looked) = (stopwatch(), stopwatch());
+        let mut recount = Recount::default();
+        let mut ahead = None;
         loop {
-            let guard = self.of.target.deletes.then_some(self.of.removals);
-            let (read, held) = self.with_reader(move |reader, snapshot| next(reader, snapshot, guard)).await?;
-            match read {
-                Read::Portion(portion) => {
-                    self.portion(destination, portion, held).await?;
+            let (of, limits, before) = (Arc::clone(&self.of), self.limits, ahead.take());
+            let next = self.with_reader(move |reader, snapshot| next(reader, snapshot, &of, limits, before)).await?;
+            let read = match next {
+                Next::Deliver(ready) => {
+                    ahead = self.portion(destination, ready).await?;
                     backoff.reset();
                     (idle, looked) = (stopwatch(), stopwatch());
+                    continue;
                 }
+                Next::Ask(leaving) => {
+                    self.ask(&leaving).await?;
+                    continue;
+                }
+                Next::Another => {
+                    self.wait(IDLE_WAIT).await;
+                    continue;
+                }
+                Next::Other(read) => read,
+            };
+            match read {
+                // It comes as one that is to be delivered.
+                Read::Portion(_) => {}
                 Read::Settle(input) => self.tell(input).await?,
                 Read::Nothing => {
                     backoff.reset();
@@ -265,7 +377,16 @@ impl Courier {
                     self.wait(IDLE_WAIT).await;
                 }
                 Read::Behind | Read::Unaimed | Read::Unstored => self.wait(SETUP_WAIT).await,
-                Read::Paused(_) => self.wait(IDLE_WAIT).await,
+                Read::Paused(reason) => {
+                    if guard::is_of_guard(&reason) && recount.is_due() {
+                        self.recount(&mut recount, reason).await?;
+                    }
+                    self.wait(IDLE_WAIT).await;
+                    if self.outboxes.paused(&self.snapshot(), &self.of.sync)?.is_none() {
+                        // Whoever has had it go on may have seen to the other side.
+                        return Err(Ended::LookAgain);
+                    }
+                }
                 Read::Gone => return Err(Ended::Over),
             }
         }
@@ -280,41 +401,71 @@ impl Courier {
         Err(Ended::LookAgain)
     }
 
-    /// Delivers a portion, and has it settled; or asks a person for what its guard has held.
-    async fn portion(
-        &mut self,
-        destination: &mut dyn Destination,
-        portion: Portion,
-        held: Option<Leaving>,
-    ) -> Result<(), Ended> {
-        let of = Arc::clone(&self.of);
-        if !of.target.mapping.is_of(&portion.schema) {
-            // The relation is another one by now: whoever delivers it comes in a moment.
-            self.wait(IDLE_WAIT).await;
-            return Ok(());
-        }
-        if let Some(leaving) = held {
-            let reason = guard::told(&of.sync, of.removals, leaving.leaves, leaving.there);
-            tracing::warn!(sync = %of.sync, "{reason}");
-            return self.say(leaving.pause(reason)).await;
-        }
-        let (parcel, packed) = packed(&portion, &of.target)?;
+    /// Asks a person for what the guard has held.
+    async fn ask(&self, leaving: &Leaving) -> Result<(), Ended> {
+        let Assignment { sync, removals, .. } = &*self.of;
+        let reason = guard::told(sync, *removals, leaving.leaves, leaving.there);
+        tracing::warn!(%sync, "{reason}");
+        self.say(leaving.pause(reason)).await
+    }
+
+    /// Delivers a portion, and has it settled. What comes behind it is read meanwhile, as far as that can be told.
+    async fn portion(&mut self, destination: &mut dyn Destination, ready: Ready) -> Result<Option<Ready>, Ended> {
+        let Ready { portion, parcel, packed } = ready;
+        let lookahead = self.reader.as_ref().and_then(|reader| reader.lookahead(&portion));
         let seal = |said: &[There]| portion.marker(&outcomes(portion.items.len(), &packed, said));
         let begun = stopwatch();
-        let said = destination.deliver(&parcel, &seal).await.map_err(Ended::Down)?;
-        let (took, now) = (begun.elapsed(), self.post.clock.now_us());
+        let delivering = async {
+            let said = destination.deliver(&parcel, &seal).await;
+            (said, begun.elapsed())
+        };
+        let ((said, took), ahead) = tokio::join!(delivering, self.read_ahead(lookahead));
+        let (said, ahead) = (said.map_err(Ended::Down)?, ahead?);
+        let now = self.post.clock.now_us();
         let tried = tried(&portion, &packed, &said, took, now);
         let outcomes = outcomes(portion.items.len(), &packed, &said);
         self.note_delivered(&portion, tried);
         let Some(reader) = &mut self.reader else { return Err(Ended::Over) };
         let input = reader.settle(portion, outcomes, now);
-        self.tell(input).await
+        self.tell(input).await?;
+        Ok(ahead)
+    }
+
+    /// The portion behind the one that is on its way, packed; none where that cannot be told.
+    async fn read_ahead(&self, lookahead: Option<Lookahead>) -> Result<Option<Ready>, Ended> {
+        let Some(lookahead) = lookahead else { return Ok(None) };
+        let (of, limits, snapshot) = (Arc::clone(&self.of), self.limits, self.snapshot());
+        let read = spawn_blocking(move || match lookahead.read(&snapshot, limits)? {
+            Some(portion) if of.target.mapping.is_of(&portion.schema) => Ready::of(portion, &of.target).map(Some),
+            _ => Ok(None),
+        });
+        read.await.map_err(of_task)?
+    }
+
+    /// Counts anew what the guard has held, and asks for what is less by now; or goes on, where it may go unasked.
+    async fn recount(&mut self, due: &mut Recount, was: String) -> Result<(), Ended> {
+        let begun = stopwatch();
+        let leaving = self.with_reader(|reader, snapshot| Ok(reader.recount(snapshot)?)).await?;
+        *due = Recount { counted: Some((stopwatch(), begun.elapsed())) };
+        let Some(leaving) = leaving else { return Ok(()) };
+        let sync = &self.of.sync;
+        let held = guard_of(&self.of).filter(|guard| leaving.unasked > guard::allowed(*guard, leaving.there));
+        let Some(guard) = held else {
+            tracing::info!(%sync, "no more is to be deleted over there than may go unasked: it goes on");
+            return self.say(leaving.go_on(was)).await;
+        };
+        let reason = guard::told(sync, guard, leaving.leaves, leaving.there);
+        if reason == was || !leaving.is_less() {
+            return Ok(());
+        }
+        tracing::warn!(%sync, "{reason}");
+        self.say(leaving.pause_anew(was, reason)).await
     }
 
     /// Runs something of the reader that takes a while, with a snapshot of now.
     async fn with_reader<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Reader, &Snapshot) -> engine::Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Reader, &Snapshot) -> Result<T, Ended> + Send + 'static,
     ) -> Result<T, Ended> {
         let mut reader = self.reader.take().ok_or(Ended::Over)?;
         let snapshot = self.snapshot();
@@ -325,7 +476,7 @@ impl Courier {
         });
         let (reader, done) = worked.await.map_err(of_task)?;
         self.reader = Some(reader);
-        Ok(done.map_err(|_: Box<dyn Any + Send>| Ended::Panicked)??)
+        done.map_err(|_: Box<dyn Any + Send>| Ended::Panicked)?
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -428,32 +579,72 @@ fn tried(portion: &Portion, packed: &[usize], said: &[There], took: Duration, at
     }
 }
 
-/// What is to be delivered next; and what of the other side is to go with it, where that is more than a guard lets go.
-fn next(reader: &mut Reader, snapshot: &Snapshot, guard: Option<Removals>) -> engine::Result<(Read, Option<Leaving>)> {
-    let read = reader.read(snapshot, Limits::default())?;
-    let held = match (&read, guard) {
-        (Read::Portion(portion), Some(removals)) => {
-            reader.too_many(snapshot, portion, &|there| guard::allowed(removals, there))?
-        }
-        _ => None,
-    };
-    Ok((read, held))
+/// What is to be done where another instance has taken a sync over.
+fn left_for(sync: &str, wait: Duration) -> String {
+    format!(
+        "It is left to the other one for {} s, longer each time, and taken back then, with all rows: end one of the two, or \
+         `tidemill pause {sync}` in one of them. `tidemill resume {sync}` takes it back at once.",
+        wait.as_secs()
+    )
 }
 
-/// A portion as its destination takes it, with the items that are in it: deletes are left out where the sync has none.
-fn packed(portion: &Portion, target: &Target) -> Result<(Parcel, Vec<usize>), Ended> {
-    let (mut parcel, mut packed) = (Parcel::new(portion.step), Vec::with_capacity(portion.items.len()));
-    for (at, item) in portion.items.iter().enumerate() {
-        match &item.row {
-            Some(row) => parcel.upsert(row),
-            None if target.deletes => parcel
-                .delete_values(&target.mapping, &portion.key_values(item))
-                .map_err(|error| Ended::Failed(error.to_string()))?,
-            None => continue,
-        }
-        packed.push(at);
+/// How large the portions of a kind of destination may be.
+pub(super) fn limits(kind: Option<&'static dyn DestinationKind>) -> Limits {
+    let default = Limits::default();
+    Limits { rows: kind.map_or(default.rows, DestinationKind::rows_max), ..default }
+}
+
+/// The guard of what is deleted; none where nothing is.
+fn guard_of(of: &Assignment) -> Option<Removals> {
+    of.target.deletes.then_some(of.removals)
+}
+
+/// What is to be delivered next, which may have been read ahead; or what of the other side is to go with it, where that is more than a
+/// guard lets go.
+fn next(
+    reader: &mut Reader,
+    snapshot: &Snapshot,
+    of: &Assignment,
+    limits: Limits,
+    ahead: Option<Ready>,
+) -> Result<Next, Ended> {
+    let guard = guard_of(of);
+    if let Some(Ready { portion, parcel, packed }) = ahead
+        && guard.is_none_or(|removals| reader.lets_go(&portion, &|there| guard::allowed(removals, there)))
+        && let Some(portion) = reader.hand_out(snapshot, portion)?
+    {
+        return Ok(Next::Deliver(Ready { portion, parcel, packed }));
     }
-    Ok((parcel, packed))
+    let portion = match reader.read(snapshot, limits)? {
+        Read::Portion(portion) => portion,
+        other => return Ok(Next::Other(other)),
+    };
+    if !of.target.mapping.is_of(&portion.schema) {
+        return Ok(Next::Another);
+    }
+    if let Some(removals) = guard
+        && let Some(leaving) = reader.too_many(snapshot, &portion, &|there| guard::allowed(removals, there))?
+    {
+        return Ok(Next::Ask(leaving));
+    }
+    Ok(Next::Deliver(Ready::of(portion, &of.target)?))
+}
+
+impl Ready {
+    fn of(portion: Portion, target: &Target) -> Result<Self, Ended> {
+        let (mut parcel, mut packed) = (Parcel::new(portion.step), Vec::with_capacity(portion.items.len()));
+        for (at, item) in portion.items.iter().enumerate() {
+            match &item.row {
+                Some(row) => parcel.upsert(row),
+                None if target.deletes => parcel
+                    .delete_values(&target.mapping, &portion.key_values(item))
+                    .map_err(|error| Ended::Failed(error.to_string()))?,
+                None => continue,
+            }
+            packed.push(at);
+        }
+        Ok(Self { portion, parcel: Arc::new(parcel), packed })
+    }
 }
 
 /// What became of so many items: of those that were packed what was said, and the others are as they should be.
@@ -488,6 +679,19 @@ mod tests {
     use super::*;
     use crate::clock::WallClock;
     use crate::delivery::DeliveryStatus;
+
+    #[test]
+    fn a_sync_that_is_taken_back_and_forth_is_left_longer_and_longer() {
+        let mut rivalry = Rivalry::new();
+        let seconds = Duration::from_secs;
+        let mut left = |held| rivalry.wait_after(held).as_secs();
+        let waits: Vec<u64> = [0, 20, 30, 50, 90, 170].map(|held| left(seconds(held))).to_vec();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160]);
+        (0..10).for_each(|_| _ = left(seconds(100)));
+        assert_eq!(left(seconds(4 * 3_600)), TAKEN_LONGEST.as_secs());
+        // Nobody has taken it back for long: the other one was ended, and this is a new one.
+        assert_eq!(left(seconds(4 * 3_600 + 61)), 5);
+    }
 
     /// Sessions that were begun.
     static BEGUN: AtomicUsize = AtomicUsize::new(0);
@@ -529,7 +733,7 @@ mod tests {
             Ok(Begun::default())
         }
 
-        async fn deliver(&mut self, portion: &Parcel, _: &Seal<'_>) -> Result<Vec<There>, Down> {
+        async fn deliver(&mut self, portion: &Arc<Parcel>, _: &Seal<'_>) -> Result<Vec<There>, Down> {
             panic!("nothing is to be delivered: {portion:?}")
         }
 

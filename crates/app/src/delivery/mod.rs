@@ -65,9 +65,11 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_code() {
-        let Limits { rows, bytes, .. } = Limits::default();
-        assert_eq!((rows, bytes, Definition::PENDING_BYTES_MAX), (5_000, 8 << 20, 1 << 30));
-        for told in ["Up to 5,000 rows or 8 MiB go at once", "more than 1 GiB of keys"] {
+        let rows = |name| courier::limits(connect::destination::kind_of(name)).rows;
+        assert_eq!(["kafka", "postgres", "mysql", "redis"].map(rows), [20_000, 10_000, 10_000, 10_000]);
+        let Limits { bytes, looked_at, .. } = courier::limits(None);
+        assert_eq!((bytes, looked_at, Definition::PENDING_BYTES_MAX), (8 << 20, 20_000, 1 << 30));
+        for told in ["Up to 10,000 rows (20,000 to Kafka) or 8 MiB go at once", "more than 1 GiB of keys"] {
             assert!(DOCS.contains(told), "{told}");
         }
         let waits = [
@@ -75,6 +77,8 @@ mod tests {
             (courier::AWAY_LONGEST.as_secs(), "at last every 30 s", 30),
             (courier::LOOK_AGAIN.as_secs(), "five minutes without anything", 300),
             (courier::LOOK.as_secs(), "every 15 seconds while", 15),
+            (courier::TAKEN_FIRST.as_secs(), "at first for 5 s", 5),
+            (courier::TAKEN_LONGEST.as_secs(), "at last for an hour", 3_600),
         ];
         for (is, told, wanted) in waits {
             assert!(is == wanted && DOCS.contains(told), "{is}: {told}");

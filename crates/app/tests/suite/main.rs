@@ -33,7 +33,7 @@
 //! impostor KIND         somebody else listens where the note of an instance says: `silent`, or greeting like `ssh`
 //! surfaces LEVEL        what every surface says of a trouble of the source, table, model or sync: see `surfaces`
 //! mode PATH             the permissions of a file
-//! lines PATH            what stands in one
+//! lines PATH            what stands in one;  lines PATH there: whether it is there; waits for the expected answer
 //! tally PATH            what a capture has written there: see `tally`
 //! spoil HOW FOLDER      of the largest file below a folder: `cut` in its middle, a byte there `flip`ped, or `remove`d
 //! hostile MS            a statement that means harm, over HTTP, with this timeout: see `hostile`
@@ -232,6 +232,10 @@ impl Driver for Case {
                 Ok(String::new())
             }
             "mode" => self.mode(&block.arguments[0]),
+            "lines" if block.arguments.get(1).is_some_and(|word| word == "there") => {
+                let path = self.path(&block.arguments[0]);
+                self.until(block.answer.as_deref().unwrap_or_default(), || Ok(path.exists().to_string()))
+            }
             "lines" => self.until(block.answer.as_deref().unwrap_or_default(), || {
                 // Who writes it may not have begun yet.
                 let text = std::fs::read_to_string(self.path(&block.arguments[0])).unwrap_or_default();

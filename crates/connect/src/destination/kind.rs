@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -48,6 +49,11 @@ pub trait DestinationKind: Send + Sync {
         true
     }
 
+    /// Rows that one portion may have: each costs what it costs, however many there are, and until it is there nothing newer of the sync is.
+    fn rows_max(&self) -> usize {
+        10_000
+    }
+
     /// A destination of these settings, whose secrets are resolved here. It is not reached for yet. Errors also where
     /// [`DestinationKind::check`] finds a problem.
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure>;
@@ -68,7 +74,7 @@ pub trait Destination: Send {
 
     /// Delivers a portion and what `seal` makes of its outcomes: one for each of its items, in their order. All of it is there when
     /// this returns. Databases write all of it in one transaction; others write the marker when the rows are there.
-    async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down>;
+    async fn deliver(&mut self, portion: &Arc<Portion>, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down>;
 
     /// Whether the other side still has what it had, asked while there is nothing to deliver. Errors also where it has not:
     /// [`Destination::begin`] says then what that means.
@@ -310,26 +316,34 @@ pub struct Down {
     pub failure: Failure,
     /// It is of our own settings, or of the target as it is: trying again soon mends nothing, and may lock an account.
     pub is_ours: bool,
+    /// Another instance has taken the sync over: whoever takes it back sends all rows.
+    pub is_taken: bool,
 }
 
 impl Down {
+    /// Somebody has to do something of which a failure tells.
+    pub fn lasting(failure: Failure) -> Self {
+        Self { failure, is_ours: true, is_taken: false }
+    }
+
     /// It may be over at the next try.
     pub(crate) fn passing(message: impl Into<String>, detail: impl Into<String>) -> Self {
         let failure = Failure { message: message.into(), detail: detail.into(), hint: String::new() };
-        Self { failure, is_ours: false }
+        Self { failure, is_ours: false, is_taken: false }
     }
 
     /// Somebody has to do something.
     pub(crate) fn ours(message: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { failure: Failure { message: message.into(), detail: detail.into(), hint: hint.into() }, is_ours: true }
+        Self::lasting(Failure { message: message.into(), detail: detail.into(), hint: hint.into() })
     }
 
     /// The marker is not as this session has left it.
     pub(crate) fn taken_over(sync: &str) -> Self {
-        Self::passing(
+        let down = Self::passing(
             format!("the deliveries of sync \"{sync}\" were taken over, or their marker is gone"),
             "Another instance delivers under the same name, or somebody has emptied the other side.",
-        )
+        );
+        Self { is_taken: true, ..down }
     }
 
     /// What rows are delivered to is not as this session has left it.

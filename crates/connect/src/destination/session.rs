@@ -1,5 +1,6 @@
 //! A destination that delivers over sessions: each takes the marker over, and ends with whatever goes wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -85,7 +86,7 @@ impl<R: Route + 'static> Destination for Sessions<R> {
         Ok(begun)
     }
 
-    async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
+    async fn deliver(&mut self, portion: &Arc<Portion>, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
         let mut session = self.take()?;
         let work = self.route.deliver(&mut session, portion, seal);
         let worked = timeout(PORTION_PATIENCE, work).await.map_err(|_| self.silent(PORTION_PATIENCE))?;
@@ -138,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_that_has_failed_is_not_used_again() {
         let mut sessions = Sessions::of("there".to_owned(), Fragile { begun: AtomicUsize::new(0) });
-        let (portion, seal) = (Portion::new(1), |_: &[Outcome]| Vec::new());
+        let (portion, seal) = (Arc::new(Portion::new(1)), |_: &[Outcome]| Vec::new());
         let said = |done: Result<Vec<Outcome>, Down>| done.map_err(|down| down.failure.message);
         assert_eq!(said(sessions.deliver(&portion, &seal).await), Err("the delivery has not begun".to_owned()));
         for session in 0..2 {

@@ -82,7 +82,7 @@ fn missing<D: Dialect>(dialect: &D) -> Result<Problem, Down> {
 /// The table of a target, made or completed where it may be. Errors: what keeps its rows out.
 pub(super) async fn prepare<D: Dialect>(dialect: &mut D, target: &Target) -> Result<D::Table, Down> {
     let is_made = target.is_on("create");
-    let ours = |problem: Problem| Down { failure: problem.failure(), is_ours: true };
+    let ours = |problem: Problem| Down::lasting(problem.failure());
     let mut found = dialect.describe().await?;
     if found.is_none()
         && let Some(problem) = dialect.no_home().await?
@@ -112,7 +112,7 @@ pub(super) async fn prepare<D: Dialect>(dialect: &mut D, target: &Target) -> Res
         table = dialect.describe().await?.unwrap_or(table);
     }
     match failure_of(dialect.problems(&table)) {
-        Some(failure) => Err(Down { failure, is_ours: true }),
+        Some(failure) => Err(Down::lasting(failure)),
         None => Ok(table),
     }
 }

@@ -91,7 +91,7 @@ fn push_value(out: &mut Vec<u8>, value: &Value, data_type: DataType, words: Word
     Ok(())
 }
 
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+pub(crate) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // A vector takes everything.
     out.write_fmt(text).ok();
 }
@@ -206,7 +206,12 @@ fn push_day(out: &mut Vec<u8>, days: i64, words: Words) -> Result<(), Refusal> {
         Words::Postgres | Words::Redis if year < 1 => 1 - year,
         Words::Postgres | Words::Redis => year,
     };
-    put(out, format_args!("{year:04}-{month:02}-{day:02}"));
+    // It is not negative in anybody's words.
+    push_padded(out, year.unsigned_abs(), 4);
+    out.push(b'-');
+    push_padded(out, month.into(), 2);
+    out.push(b'-');
+    push_padded(out, day.into(), 2);
     Ok(())
 }
 
@@ -220,20 +225,56 @@ fn unreal_parts(days: i64) -> (i64, u32, u32) {
 }
 
 fn push_clock(out: &mut Vec<u8>, us: i64) {
+    // Times of MySQL are lengths as well, and may be negative.
+    let Ok(us) = u64::try_from(us) else {
+        let (seconds, micros) = (us / 1_000_000, us % 1_000_000);
+        put(out, format_args!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60));
+        if micros != 0 {
+            put(out, format_args!(".{micros:06}"));
+        }
+        return;
+    };
     let (seconds, micros) = (us / 1_000_000, us % 1_000_000);
-    put(out, format_args!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60));
+    push_padded(out, seconds / 3_600, 2);
+    out.push(b':');
+    push_padded(out, seconds / 60 % 60, 2);
+    out.push(b':');
+    push_padded(out, seconds % 60, 2);
     if micros != 0 {
-        put(out, format_args!(".{micros:06}"));
+        out.push(b'.');
+        push_padded(out, micros, 6);
+    }
+}
+
+/// Digits, with zeros before them where there are fewer than `width`.
+fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
+    let start = out.len();
+    push_digits(out, number);
+    let lacking = (start + width).saturating_sub(out.len());
+    if lacking > 0 {
+        out.resize(out.len() + lacking, b'0');
+        out[start..].rotate_right(lacking);
     }
 }
 
 /// Column `at` of a row as JSON: numbers with all their digits, documents as they are, everything else as a text.
 pub(crate) fn push_json_column(out: &mut Vec<u8>, layout: &Layout, row: &[u8], at: usize) {
-    if layout.types()[at] == DataType::Json && !layout.is_null(row, at) {
-        out.extend_from_slice(layout.bytes(row, at));
-        return;
+    let (data_type, bytes) = (layout.types()[at], layout.bytes(row, at));
+    if layout.is_null(row, at) {
+        return out.extend_from_slice(b"null");
     }
-    push_json(out, &layout.value(row, at), layout.types()[at]);
+    match data_type {
+        DataType::Json => out.extend_from_slice(bytes),
+        // It was checked when it was written.
+        DataType::Text => push_json_text(out, &String::from_utf8_lossy(bytes)),
+        DataType::Date | DataType::Time | DataType::Timestamp | DataType::TimestampTz => {
+            out.push(b'"');
+            // They have words in all languages, in which nothing is written otherwise in JSON.
+            push_value(out, &layout.value(row, at), data_type, Words::Redis).ok();
+            out.push(b'"');
+        }
+        _ => push_json(out, &layout.value(row, at), data_type),
+    }
 }
 
 fn push_json(out: &mut Vec<u8>, value: &Value, data_type: DataType) {

@@ -5,7 +5,7 @@
 //! comes back.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -21,8 +21,8 @@ use super::java;
 use super::message::Output;
 use super::sink::{Sink, Trouble};
 
-/// How long a call may block.
-const SLICE: Duration = Duration::from_millis(500);
+/// Whether all has come to its end is looked at so often, and whenever something has.
+const SLICE: Duration = Duration::from_millis(5);
 /// How long a broker may take over a question.
 const ANSWER: Duration = Duration::from_secs(5);
 /// The number of a topic's partitions is asked for again after this.
@@ -67,11 +67,17 @@ struct Heard {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Ear(Arc<Mutex<Heard>>);
+struct Ear(Arc<(Mutex<Heard>, Condvar)>);
 
 impl Ear {
     fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something has come to its end, and not for long. The client's own `flush` lets a tenth of a second pass each time,
+    /// whatever happens meanwhile.
+    fn wait(&self) {
+        drop(self.0.1.wait_timeout(self.heard(), SLICE));
     }
 }
 
@@ -94,6 +100,8 @@ impl ProducerContext for Ear {
                 heard.returned.push((code, message.detach()));
             }
         }
+        drop(heard);
+        self.0.1.notify_all();
     }
 }
 
@@ -180,7 +188,7 @@ impl Kafka {
             match error.rdkafka_error_code() {
                 Some(Code::QueueFull) if begun.elapsed() < ANSWER => {
                     // Its thread takes what was acknowledged out of it.
-                    self.producer.flush(SLICE).ok();
+                    self.ear.wait();
                 }
                 Some(Code::QueueFull) => return Err(self.away()),
                 Some(Code::MessageSizeTooLarge) => return self.bury(topic, key, message),
@@ -290,7 +298,7 @@ impl Sink for Kafka {
                 return Err(self.away());
             }
             // How it went is told to the ear.
-            self.producer.flush(SLICE).ok();
+            self.ear.wait();
         }
         self.send_again()?;
         // What was sent again just now is waited for the next time.

@@ -34,6 +34,7 @@ pub(crate) mod there;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use connect::destination::{Down, Item, Mapping, Outcome, Portion, Target, kind_of};
 use connect::{Check, CheckOutcome, Destination, Failure, Settings};
@@ -322,6 +323,7 @@ impl DestinationDriver {
             let refused = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Refused(_))).count();
             format!("{marker}:{}/{refused}", outcomes.len()).into_bytes()
         };
+        let portion = Arc::new(portion);
         let outcomes = match self.runtime.block_on(session.deliver(&portion, &seal)) {
             Ok(outcomes) => outcomes,
             Err(error) => return Ok(down(&error)),

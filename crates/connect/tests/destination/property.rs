@@ -9,6 +9,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use connect::destination::{Destination, Mapping, Outcome, Portion, Target, kind_of};
 use libtest_mimic::{Failed, Trial};
@@ -231,7 +232,7 @@ fn values_come_back(server: &'static str) -> Result<(), String> {
                 sent.insert(id, row);
             }
             rows.iter().for_each(|row| portion.upsert(row));
-            let outcomes = destination.deliver(&portion, &|_| vec![1]).await.map_err(|e| format!("{e:?}"))?;
+            let outcomes = destination.deliver(&Arc::new(portion), &|_| vec![1]).await.map_err(|e| format!("{e:?}"))?;
             if let Some(at) = outcomes.iter().position(|outcome| *outcome != Outcome::Accepted) {
                 return Err(format!("{:?} of {:?}", outcomes[at], sent.values().nth(at)));
             }
@@ -349,6 +350,7 @@ impl Sender {
             self.sequence += 1;
             let sequence = self.sequence;
             let (portion, ids) = self.portion(&changes)?;
+            let portion = Arc::new(portion);
             let seal = |outcomes: &[Outcome]| {
                 let refused = outcomes.iter().enumerate().filter(|(_, o)| matches!(o, Outcome::Refused(_)));
                 let refused: Vec<String> = refused.map(|(at, _)| at.to_string()).collect();

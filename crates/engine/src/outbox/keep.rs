@@ -432,6 +432,7 @@ impl Keeper<'_> {
                 (self.at.paused, self.at.asked) = (Some(reason), Consent::default());
             }
             Told::Pause { reason, asked: Some(asked) } => self.ask(reason, asked),
+            Told::Recount { was, now } => self.recount(&was, now),
             Told::Resume => {
                 if self.at.paused.take().is_some() {
                     self.at.agreed = std::mem::take(&mut self.at.asked);
@@ -458,6 +459,17 @@ impl Keeper<'_> {
         if is_as_counted && self.at.paused.is_none() {
             self.at.paused = Some(reason);
             self.at.asked = Consent { rows: asked.rows, step: asked.step };
+        }
+    }
+
+    /// Waits for a person to let fewer deletes go than it was to, or no longer. What a person has said meanwhile holds.
+    fn recount(&mut self, was: &str, now: Option<(String, Asked)>) {
+        if self.at.paused.as_deref() != Some(was) {
+            return;
+        }
+        (self.at.paused, self.at.asked) = (None, Consent::default());
+        if let Some((reason, asked)) = now {
+            self.ask(reason, asked);
         }
     }
 

@@ -9,6 +9,8 @@
 //! - *A person* is asked by a pause that says how many are to go, and as of which step ([`Leaving::pause`]). To resume lets these go,
 //!   durably: as many deletes, of keys that were not marked later, of the walk that found them. Each that is done uses up one; what is
 //!   left of it ends when all is delivered, and when another walk begins, which is over other rows.
+//!   Where less is to go by then, as rows have come back, that is what a person is asked for, and nobody is where it may go unasked; more
+//!   is asked for when what was counted has gone ([`Reader::recount`]).
 //! - *Counted once.* All that is marked is looked at, or all that is accepted where all rows are walked through. So what was counted for
 //!   one portion holds for those behind it: their deletes of no later step are among it. Later ones are added, as if none had gone, and
 //!   only where that is too much it is counted anew.
@@ -18,7 +20,7 @@ use std::ops::Bound;
 use relation::TableId;
 use store::{Slice, Snapshot};
 
-use super::facts::{Filled, Outbox, UNKNOWN, is_accepted, mark_of};
+use super::facts::{Consent, Filled, Outbox, UNKNOWN, is_accepted, mark_of};
 use super::read::{Item, LOOKED_AT_MAX, Portion, Reader};
 use super::status::Outboxes;
 use super::told::{Asked, Told};
@@ -42,13 +44,34 @@ pub struct Leaving {
     pending: TableId,
     walk: u64,
     step: u64,
+    /// What a person is asked for.
+    asked: Consent,
 }
 
 impl Leaving {
     /// Pauses their outbox until a person lets them go, for a reason.
     pub fn pause(&self, reason: String) -> Told {
+        Told::Pause { reason, asked: Some(self.asks()) }
+    }
+
+    /// Whether they are other rows than those that a person is asked for, or fewer.
+    pub fn is_less(&self) -> bool {
+        self.asked == Consent::default() || self.known < self.asked.rows
+    }
+
+    /// Pauses their outbox for another reason than it was paused for.
+    pub fn pause_anew(&self, was: String, reason: String) -> Told {
+        Told::Recount { was, now: Some((reason, self.asks())) }
+    }
+
+    /// Nobody has to let them go: their outbox goes on, if it is paused for this reason still.
+    pub fn go_on(&self, was: String) -> Told {
+        Told::Recount { was, now: None }
+    }
+
+    fn asks(&self) -> Asked {
         let Self { known, pending, walk, step, .. } = *self;
-        Told::Pause { reason, asked: Some(Asked { pending, walk, step, rows: known }) }
+        Asked { pending, walk, step, rows: known }
     }
 
     /// Whether an item of a portion of the same outbox and walk was counted, if it leaves.
@@ -110,6 +133,25 @@ impl Reader {
         self.take_back();
         Ok(Some(leaving))
     }
+
+    /// Whether a portion that was read ahead may go by what was counted before ([`Reader::hand_out`]). False: it is to be read anew.
+    pub fn lets_go(&mut self, portion: &Portion, allowed: &dyn Fn(u64) -> u64) -> bool {
+        let leaves = portion.items.iter().any(Item::leaves);
+        !leaves || self.counted.as_mut().is_some_and(|counted| counted.lets_go(portion, allowed))
+    }
+
+    /// What is to go by now, of an outbox that waits for a person to let it go. None: as it was counted here last, or it follows nothing.
+    pub fn recount(&mut self, snapshot: &Snapshot) -> Result<Option<Leaving>> {
+        let Some(outbox) = Outbox::load(snapshot, self.facts, self.name())? else { return Ok(None) };
+        // Every mark of it is a change of it.
+        let ground = (outbox.pending, outbox.relation, outbox.at.last);
+        if self.recounted == Some(ground) {
+            return Ok(None);
+        }
+        let leaving = self.outboxes().leaving_beside(snapshot, self.name(), &self.unheard)?;
+        self.recounted = Some(ground);
+        Ok(leaving)
+    }
 }
 
 impl Outboxes {
@@ -144,6 +186,7 @@ impl Outboxes {
             pending: outbox.pending,
             walk: outbox.at.walk,
             step: snapshot.step(),
+            asked: outbox.at.asked,
         }))
     }
 }

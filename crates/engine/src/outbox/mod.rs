@@ -43,12 +43,15 @@
 //!
 //! *Consent.* How much of the other side is to go is told before the first of it goes, and a person can be asked: [`Leaving`] counts it.
 //!
+//! *Ahead.* While a portion is on its way the next one may be read ([`Lookahead`]); it is handed out when the one before it is settled.
+//!
 //! *Bounds.* Marks are bounded in bytes ([`Definition::pending_bytes_max`]): beyond them the outbox stops marking and is paused; what
 //! it knows stays, and [`Told::Resume`] begins a walk, which finds whatever has changed meanwhile.
 
 mod facts;
 mod keep;
 mod leaving;
+mod lookahead;
 mod marker;
 mod read;
 mod status;
@@ -56,6 +59,7 @@ mod told;
 mod unheard;
 
 pub use leaving::Leaving;
+pub use lookahead::Lookahead;
 pub use marker::Resumed;
 pub use read::{Item, LOOKED_AT_MAX, Limits, Outcome, Portion, Read, Reader};
 pub use status::{Filling, Outboxes, RefusedRow, Status};

@@ -79,16 +79,16 @@ pub struct Portion {
     pub items: Vec<Item>,
     /// Bytes of keys and rows.
     pub bytes: usize,
-    followed: Followed,
+    pub(super) followed: Followed,
     pub(super) scope: Scope,
     /// Number of the walk that was under way, or was the last one.
-    walk: u64,
+    pub(super) walk: u64,
     /// Keys that need not be sent.
     quiet: Vec<Settled>,
     /// Whether what is accepted is what the other side has.
-    is_sure: bool,
-    /// Whether nothing was out that nobody had heard of.
-    is_heard: bool,
+    pub(super) is_sure: bool,
+    /// What was out that nobody had heard of.
+    pub(super) unheard: Unheard,
 }
 
 /// What is to be done with a key.
@@ -159,11 +159,11 @@ pub struct Reader {
     pub(super) facts: TableId,
     pub(super) name: String,
     /// The incarnation and generation that it knows.
-    known: Option<(TableId, u64)>,
+    pub(super) known: Option<(TableId, u64)>,
     /// Whether what is accepted is what the other side has.
-    is_sure: bool,
+    pub(super) is_sure: bool,
     /// How far it is in the round; none: at its beginning.
-    after: Option<Vec<u8>>,
+    pub(super) after: Option<Vec<u8>>,
     /// The keys of the portion that is out.
     pub(super) out: Unheard,
     /// The keys of those that were, and whose answers were lost, until it has been through all marks.
@@ -173,9 +173,11 @@ pub struct Reader {
     /// Number of the portion whose settlement is to be seen.
     pub(super) awaited: Option<u64>,
     /// The newest step that it has read.
-    seen: u64,
+    pub(super) seen: u64,
     /// How much is to go.
     pub(super) counted: Option<Counted>,
+    /// What it stood on when what a person is asked for was counted anew last: marks, relation and step.
+    pub(super) recounted: Option<(TableId, Option<TableId>, u64)>,
 }
 
 impl Reader {
@@ -194,6 +196,7 @@ impl Reader {
             awaited: None,
             seen: 0,
             counted: None,
+            recounted: None,
         }
     }
 
@@ -256,34 +259,13 @@ impl Reader {
         }
         let Some(followed) = Followed::load(snapshot, &outbox)? else { return Ok(Read::Unaimed) };
         let gathered = match &outbox.at.filled {
-            Filled::Through(after) => {
-                let after = after.clone();
-                self.walk(&outbox, &followed, snapshot, limits, after)?
-            }
+            Filled::Through(after) => walk(&outbox, &followed, snapshot, limits, after.clone(), self.trust())?,
             Filled::Whole => match self.round(&outbox, &followed, snapshot, limits)? {
                 Some(gathered) => gathered,
                 None => return Ok(Read::Nothing),
             },
         };
-        let Gathered { items, quiet, bytes, scope, .. } = gathered;
-        let portion = Portion {
-            outbox: self.name.clone(),
-            life: outbox.life,
-            generation: outbox.at.generation,
-            sequence: outbox.at.sequence + 1,
-            step: snapshot.step(),
-            is_filling: scope.walk.is_some(),
-            schema: Arc::clone(&followed.schema),
-            layout: Arc::clone(&followed.layout),
-            items,
-            bytes,
-            followed,
-            scope,
-            walk: outbox.at.walk,
-            quiet,
-            is_sure: self.is_sure,
-            is_heard: self.unheard == Unheard::Nothing,
-        };
+        let portion = gathered.portion(&outbox, followed, snapshot, outbox.at.sequence + 1, self.trust());
         if portion.items.is_empty() {
             return Ok(Read::Settle(self.settle(portion, Vec::new(), 0)));
         }
@@ -296,9 +278,9 @@ impl Reader {
     ///
     /// The next read answers [`Read::Behind`] until its snapshot has this.
     pub fn settle(&mut self, portion: Portion, outcomes: Vec<Outcome>, at_us: i64) -> Input {
-        let Portion { items, followed, scope, mut quiet, generation, sequence, is_sure, is_heard, .. } = portion;
+        let Portion { items, followed, scope, mut quiet, generation, sequence, is_sure, unheard, .. } = portion;
         // With the end of a round all marks have been answered for.
-        let is_heard = is_heard || scope.walk.is_none() && scope.is_end;
+        let is_heard = unheard == Unheard::Nothing || scope.walk.is_none() && scope.is_end;
         let has_sent = outcomes.contains(&Outcome::Done);
         let outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::Unknown));
         let settled = items.into_iter().zip(outcomes).map(|(item, outcome)| item.settled(&followed, outcome, is_sure));
@@ -331,7 +313,7 @@ impl Reader {
         self.after = None;
     }
 
-    fn trust(&self) -> Trust<'_> {
+    pub(super) fn trust(&self) -> Trust<'_> {
         Trust { is_sure: self.is_sure, unheard: &self.unheard }
     }
 
@@ -345,20 +327,7 @@ impl Reader {
     ) -> Result<Option<Gathered>> {
         loop {
             let after = self.after.clone().unwrap_or_default();
-            let mut gathered = Gathered::new(outbox, after, None);
-            let mut marks = Ahead::new(snapshot, outbox.pending, &gathered.scope.after)?;
-            while let Some((key, mark)) = &marks.next {
-                let row = snapshot.get(followed.id, key)?;
-                if !gathered.has_room(limits, key, row.as_deref()) {
-                    gathered.scope.is_end = false;
-                    break;
-                }
-                let accepted = snapshot.get(outbox.accepted, key)?;
-                let found =
-                    Found { key, step: Some(mark_of(mark)?), row: row.as_deref(), accepted: accepted.as_deref() };
-                gathered.add(outbox, followed, &found, self.trust())?;
-                marks.advance()?;
-            }
+            let gathered = marked(outbox, followed, snapshot, limits, after, self.trust())?;
             if gathered.looked_at > 0 {
                 return Ok(Some(gathered));
             }
@@ -369,33 +338,58 @@ impl Reader {
             }
         }
     }
+}
 
-    /// The next keys of the walk: rows, accepted ones and marked ones side by side.
-    fn walk(
-        &self,
-        outbox: &Outbox,
-        followed: &Followed,
-        snapshot: &Snapshot,
-        limits: Limits,
-        after: Vec<u8>,
-    ) -> Result<Gathered> {
-        let mut gathered = Gathered::new(outbox, after, Some(outbox.at.walk));
-        let mut sides = Sides::new(outbox, followed.id, snapshot, &gathered.scope.after)?;
-        while let Some(key) = sides.key() {
-            let row = sides.rows.of(&key);
-            if !gathered.has_room(limits, &key, row) {
-                gathered.scope.is_end = false;
-                break;
-            }
-            let step = sides.marks.of(&key).map(mark_of).transpose()?;
-            let found = Found { key: &key, step, row, accepted: sides.accepted.of(&key) };
-            // What was never marked has not changed since it was sent, if it was.
-            let trust = Trust { is_sure: self.is_sure || step.is_none(), ..self.trust() };
-            gathered.add(outbox, followed, &found, trust)?;
-            sides.pass(&key)?;
+/// The marked keys behind one; an empty one is before all.
+pub(super) fn marked(
+    outbox: &Outbox,
+    followed: &Followed,
+    snapshot: &Snapshot,
+    limits: Limits,
+    after: Vec<u8>,
+    trust: Trust<'_>,
+) -> Result<Gathered> {
+    let mut gathered = Gathered::new(outbox, after, None);
+    let mut marks = Ahead::new(snapshot, outbox.pending, &gathered.scope.after)?;
+    while let Some((key, mark)) = &marks.next {
+        let row = snapshot.get(followed.id, key)?;
+        if !gathered.has_room(limits, key, row.as_deref()) {
+            gathered.scope.is_end = false;
+            break;
         }
-        Ok(gathered)
+        let accepted = snapshot.get(outbox.accepted, key)?;
+        let found = Found { key, step: Some(mark_of(mark)?), row: row.as_deref(), accepted: accepted.as_deref() };
+        gathered.add(outbox, followed, &found, trust)?;
+        marks.advance()?;
     }
+    Ok(gathered)
+}
+
+/// The keys of the walk behind one: rows, accepted ones and marked ones side by side.
+pub(super) fn walk(
+    outbox: &Outbox,
+    followed: &Followed,
+    snapshot: &Snapshot,
+    limits: Limits,
+    after: Vec<u8>,
+    trust: Trust<'_>,
+) -> Result<Gathered> {
+    let mut gathered = Gathered::new(outbox, after, Some(outbox.at.walk));
+    let mut sides = Sides::new(outbox, followed.id, snapshot, &gathered.scope.after)?;
+    while let Some(key) = sides.key() {
+        let row = sides.rows.of(&key);
+        if !gathered.has_room(limits, &key, row) {
+            gathered.scope.is_end = false;
+            break;
+        }
+        let step = sides.marks.of(&key).map(mark_of).transpose()?;
+        let found = Found { key: &key, step, row, accepted: sides.accepted.of(&key) };
+        // What was never marked has not changed since it was sent, if it was.
+        let trust = Trust { is_sure: trust.is_sure || step.is_none(), ..trust };
+        gathered.add(outbox, followed, &found, trust)?;
+        sides.pass(&key)?;
+    }
+    Ok(gathered)
 }
 
 /// A scan, and its next entry.
@@ -466,16 +460,16 @@ pub(super) struct Found<'a> {
 
 /// How far what is accepted may be trusted.
 #[derive(Clone, Copy)]
-struct Trust<'a> {
+pub(super) struct Trust<'a> {
     /// The other side has what is accepted.
-    is_sure: bool,
+    pub(super) is_sure: bool,
     /// It may have rows of these keys beside.
-    unheard: &'a Unheard,
+    pub(super) unheard: &'a Unheard,
 }
 
 /// A portion that is being gathered.
-struct Gathered {
-    items: Vec<Item>,
+pub(super) struct Gathered {
+    pub(super) items: Vec<Item>,
     quiet: Vec<Settled>,
     /// Bytes of keys and rows of the items; of keys of the others.
     bytes: usize,
@@ -547,6 +541,36 @@ impl Gathered {
             key_row,
         });
         Ok(())
+    }
+
+    /// The portion of what was gathered.
+    pub(super) fn portion(
+        self,
+        outbox: &Outbox,
+        followed: Followed,
+        snapshot: &Snapshot,
+        sequence: u64,
+        trust: Trust<'_>,
+    ) -> Portion {
+        let Self { items, quiet, bytes, scope, .. } = self;
+        Portion {
+            outbox: outbox.definition.name.clone(),
+            life: outbox.life,
+            generation: outbox.at.generation,
+            sequence,
+            step: snapshot.step(),
+            is_filling: scope.walk.is_some(),
+            schema: Arc::clone(&followed.schema),
+            layout: Arc::clone(&followed.layout),
+            items,
+            bytes,
+            followed,
+            scope,
+            walk: outbox.at.walk,
+            quiet,
+            is_sure: trust.is_sure,
+            unheard: trust.unheard.clone(),
+        }
     }
 
     fn add_quiet(&mut self, key: &[u8], step: Option<u64>, verdict: Verdict) {

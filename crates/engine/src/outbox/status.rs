@@ -116,6 +116,11 @@ impl Outboxes {
         })
     }
 
+    /// Why nothing of an outbox is handed out.
+    pub fn paused(self, snapshot: &Snapshot, name: &str) -> Result<Option<String>> {
+        Ok(Outbox::load(snapshot, self.facts, name)?.and_then(|outbox| outbox.paused()))
+    }
+
     pub(super) fn rows(self, snapshot: &Snapshot, relation: Option<TableId>) -> Result<u64> {
         let Some(relation) = relation else { return Ok(0) };
         let rows = snapshot.get(self.facts, &fact_key("rows", relation))?;

@@ -3,6 +3,7 @@
 //! ```text
 //! parts   what it is, then of each kind its own
 //! asked       reason | state of marks 4, walk 8, step 8, rows 8
+//! recounted   reason of before | reason | as above; or the reason of before alone
 //! delivered   state of marks 4 | generation 8, sequence 8, time 8, flags 1 (1 = something was changed there, 2 = all was heard of) | walk | settled …
 //! walk        nothing, or: number 8, keys 8, whether it is done 1, up to which key
 //! settled     step of the mark 8 (2^64 - 1: none), verdict 1, length of the key 4, key, the verdict's own bytes
@@ -21,6 +22,9 @@ pub enum Told {
     /// Hand out nothing more; it goes on marking. `asked`: until a person lets these deletes go; where they are not what is to go
     /// by then, or it is paused already, it is not taken.
     Pause { reason: String, asked: Option<Asked> },
+    /// What a person is asked for has become less, or no person has to be asked any more: then it goes on. It is taken where it is paused
+    /// for the reason that it was. Made by [`super::Leaving`] alone.
+    Recount { was: String, now: Option<(String, Asked)> },
     /// Go on; what was asked for goes. Where marks were left out, a walk goes through all rows.
     Resume,
     /// Go through all rows. `lost`: the other side does not have any more what it had, so all of them are sent.
@@ -29,7 +33,7 @@ pub enum Told {
     Retry,
 }
 
-/// Deletes that a person is asked for: made by [`super::Leaving::pause`] alone.
+/// Deletes that a person is asked for: made by [`super::Leaving`] alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
     /// By these it is told of what they were counted.
@@ -105,8 +109,9 @@ const REFILL: u8 = 4;
 const LOST: u8 = 5;
 const RETRY: u8 = 6;
 const ASK: u8 = 7;
+const RECOUNT: u8 = 8;
 /// The last of these.
-const KINDS: u8 = ASK;
+const KINDS: u8 = RECOUNT;
 /// The last verdict.
 const VERDICTS: u8 = 6;
 /// Flags of what was delivered.
@@ -124,6 +129,13 @@ impl Told {
             Self::Pause { reason, asked: Some(asked) } => {
                 vec![vec![ASK], reason.clone().into_bytes(), asked.to_bytes()]
             }
+            Self::Recount { was, now } => {
+                let mut parts = vec![vec![RECOUNT], was.clone().into_bytes()];
+                if let Some((reason, asked)) = now {
+                    parts.extend([reason.clone().into_bytes(), asked.to_bytes()]);
+                }
+                parts
+            }
             Self::Resume => vec![vec![RESUME]],
             Self::Refill { lost: false } => vec![vec![REFILL]],
             Self::Refill { lost: true } => vec![vec![LOST]],
@@ -138,6 +150,10 @@ impl Told {
             (DELIVERED, parts) => Self::Delivered(Delivered::of_parts(parts)?),
             (PAUSE, [reason]) => Self::Pause { reason: text(reason)?, asked: None },
             (ASK, [reason, asked]) => Self::Pause { reason: text(reason)?, asked: Some(Asked::of_bytes(asked)?) },
+            (RECOUNT, [was]) => Self::Recount { was: text(was)?, now: None },
+            (RECOUNT, [was, reason, asked]) => {
+                Self::Recount { was: text(was)?, now: Some((text(reason)?, Asked::of_bytes(asked)?)) }
+            }
             (RESUME, []) => Self::Resume,
             (REFILL, []) => Self::Refill { lost: false },
             (LOST, []) => Self::Refill { lost: true },
@@ -319,6 +335,11 @@ mod tests {
             Told::Pause {
                 reason: "guard: 6 of 7".to_owned(),
                 asked: Some(Asked { pending: TableId(17), walk: 3, step: 4, rows: 6 }),
+            },
+            Told::Recount { was: "guard: 6 of 7".to_owned(), now: None },
+            Told::Recount {
+                was: "guard: 6 of 7".to_owned(),
+                now: Some(("guard: 5 of 7".to_owned(), Asked { pending: TableId(17), walk: 3, step: 5, rows: 5 })),
             },
             Told::Resume,
             Told::Refill { lost: false },

@@ -18,6 +18,7 @@
 //! tell NAME WORD                    pause, resume, refill, lost (it has nothing any more), retry, detach, retire;
 //!                                   allow=N: from here on it is paused before more than N rows go at once
 //!                                   sealed: it has a portion with its marker or not at all      has=KEY: a row of somebody else is there
+//!                                   ahead: while a portion is on its way the next one is read, and handed out when that is settled
 //! target NAME                       what is there          delivered NAME     how the outbox is getting on
 //! refused NAME                      what was refused        leaving NAME     of how many rows how many are to go
 //! ```
@@ -25,7 +26,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::Input;
-use engine::outbox::{Definition, Limits, Outcome, Portion, Read, Reader, Resumed, Told};
+use engine::outbox::{Definition, Leaving, Limits, Outcome, Portion, Read, Reader, Resumed, Told};
 use plan::TableName;
 use relation::{TableId, Value};
 use store::{Catalog, Kind};
@@ -93,6 +94,9 @@ pub(crate) struct Delivery {
     allowed: Option<u64>,
     /// It has a portion as a whole, with its marker, or nothing of it.
     is_sealed: bool,
+    /// Whether portions are read ahead, and what was.
+    reads_ahead: bool,
+    ahead: Option<Portion>,
     guard: Oracle,
     /// It is wanted no more.
     is_retired: bool,
@@ -156,6 +160,8 @@ impl House {
                     is_foreign: false,
                     allowed: None,
                     is_sealed: false,
+                    reads_ahead: false,
+                    ahead: None,
                     guard: Oracle::default(),
                     is_retired: false,
                 };
@@ -248,6 +254,10 @@ impl House {
             "sealed" => {
                 let delivery = self.delivery(name)?;
                 (delivery.is_sealed, delivery.reader, delivery.is_resumed) = (true, None, false);
+                return Ok(());
+            }
+            "ahead" => {
+                self.delivery(name)?.reads_ahead = true;
                 return Ok(());
             }
             "refill" => Told::Refill { lost: false },
@@ -383,14 +393,23 @@ impl House {
             let mut reader = self.reader(name)?;
             let snapshot = self.engine().store().snapshot();
             let limits = Limits { rows, looked_at: 3 * rows, ..Limits::default() };
-            let read = reader.read(&snapshot, limits).map_err(|e| e.to_string())?;
+            let allowed = self.delivery(name)?.allowed.unwrap_or(u64::MAX);
+            let ahead = self.delivery(name)?.ahead.take().filter(|ahead| reader.lets_go(ahead, &|_| allowed));
+            let ahead = ahead.map(|ahead| reader.hand_out(&snapshot, ahead)).transpose().map_err(|e| e.to_string())?;
+            let ahead = ahead.flatten();
+            let is_ahead = ahead.is_some();
+            let read = match ahead {
+                Some(ahead) => Read::Portion(ahead),
+                None => reader.read(&snapshot, limits).map_err(|e| e.to_string())?,
+            };
             let ended = match read {
                 Read::Portion(portion) => {
-                    let allowed = self.delivery(name)?.allowed.unwrap_or(u64::MAX);
-                    if let Some(leaving) =
-                        reader.too_many(&snapshot, &portion, &|_| allowed).map_err(|e| e.to_string())?
-                    {
-                        let told = leaving.pause(format!("{} of {} are to go", leaving.leaves, leaving.there));
+                    let held = match is_ahead {
+                        true => None,
+                        false => reader.too_many(&snapshot, &portion, &|_| allowed).map_err(|e| e.to_string())?,
+                    };
+                    if let Some(leaving) = held {
+                        let told = leaving.pause(asks(&leaving));
                         let asked = self.really_leaving(name)?;
                         self.delivery(name)?.guard.asked = asked;
                         self.delivery(name)?.reader = Some(reader);
@@ -398,6 +417,10 @@ impl House {
                         continue;
                     }
                     self.check_guard(name, &portion, fate)?;
+                    let lookahead = reader.lookahead(&portion).filter(|_| self.deliveries[name].reads_ahead);
+                    let ahead = lookahead.map(|ahead| ahead.read(&snapshot, limits)).transpose();
+                    // It is kept whatever becomes of the portion before it: whether it is worth something is found out when it is taken.
+                    self.delivery(name)?.ahead = ahead.map_err(|e| e.to_string())?.flatten();
                     let lines = self.meet(name, &mut reader, portion, fate)?;
                     self.delivery(name)?.reader = Some(reader);
                     self.check_counts(name)?;
@@ -420,13 +443,39 @@ impl House {
                     let reason = self.engine().outbox_waits().remove(name).unwrap_or_default();
                     vec![format!("waiting: {reason}")]
                 }
-                Read::Paused(reason) => vec![format!("paused: {reason}")],
+                Read::Paused(reason) => {
+                    let recounted = reader.recount(&snapshot).map_err(|e| e.to_string())?;
+                    self.delivery(name)?.reader = Some(reader);
+                    let is_asked = reason.ends_with(ARE_TO_GO);
+                    if let Some(leaving) = recounted.filter(|_| is_asked)
+                        && self.recounted(name, &reason, &leaving)?
+                    {
+                        continue;
+                    }
+                    return Ok((vec![format!("paused: {reason}")], true));
+                }
                 Read::Gone => return Err(format!("{name} is gone")),
             };
             self.delivery(name)?.reader = Some(reader);
             return Ok((ended, true));
         }
         Err(format!("{name} settles for ever"))
+    }
+
+    /// Tells an outbox that waits what is to go by now, if that is less than it waits for.
+    fn recounted(&mut self, name: &str, reason: &str, leaving: &Leaving) -> Result<bool, String> {
+        let allowed = self.delivery(name)?.allowed.unwrap_or(u64::MAX);
+        let was = reason.to_owned();
+        let (told, asked) = if leaving.unasked <= allowed {
+            (leaving.go_on(was), 0)
+        } else if leaving.is_less() && asks(leaving) != reason {
+            (leaving.pause_anew(was, asks(leaving)), self.really_leaving(name)?)
+        } else {
+            return Ok(false);
+        };
+        self.delivery(name)?.guard.asked = asked;
+        self.take(vec![Input::Outbox { name: name.to_owned(), told }])?;
+        Ok(true)
     }
 
     /// How many rows that are there, and were delivered, are to go: what is over there is counted, and nothing that the outbox knows of it
@@ -700,4 +749,11 @@ impl House {
         }
         Ok(())
     }
+}
+
+/// What a pause says where it asks for rows that are to go.
+const ARE_TO_GO: &str = "are to go";
+
+fn asks(leaving: &Leaving) -> String {
+    format!("{} of {} {ARE_TO_GO}", leaving.leaves, leaving.there)
 }

@@ -184,15 +184,20 @@ impl Scene {
         if trouble.is_empty() { Ok(()) } else { Err(format!("{trouble}{}", self.instance.log_end())) }
     }
 
-    /// Waits until no sync says that it has something to deliver.
+    /// Waits until each sync has delivered all that can be read now. That it has nothing to deliver may be half a second old: it counts as
+    /// of the step that it says.
     async fn settle(&mut self) -> Result<(), String> {
         let begun = Instant::now();
-        let asked = "select sync, state, backlog_rows, message from tidemill.deliveries";
+        let steps = self.instance.rows("select max(step) from tidemill.steps").await?;
+        let step = steps.first().ok_or("no step")?[0].clone();
+        let step: u64 = step.parse().map_err(|_| format!("no step: {step}"))?;
+        let asked = "select sync, state, backlog_rows, message, step from tidemill.deliveries";
+        let is_there = |row: &Vec<String>| {
+            row[1] == "live" && row[2] == "0" && row[4].parse::<u64>().is_ok_and(|delivered| delivered >= step)
+        };
         loop {
             let said = self.instance.rows(asked).await;
-            let is_all = said.as_ref().is_ok_and(|rows| {
-                rows.len() == self.syncs.len() && rows.iter().all(|row| row[1] == "live" && row[2] == "0")
-            });
+            let is_all = said.as_ref().is_ok_and(|rows| rows.len() == self.syncs.len() && rows.iter().all(is_there));
             if is_all {
                 return Ok(());
             }

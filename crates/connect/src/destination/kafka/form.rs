@@ -4,7 +4,7 @@ use relation::{DataType, Layout};
 
 use crate::base64;
 use crate::destination::kind::At;
-use crate::destination::text::{self, Words, push_json_column, push_json_text};
+use crate::destination::text::{self, push_json_column, push_json_text, put};
 use crate::destination::{Field, Item, MARKERS, Mapping, Problem, Refusal, Target};
 
 use super::avro::{self, Ids, Schemas};
@@ -55,17 +55,71 @@ pub(super) struct Form {
     /// The schemas of its messages, where it is Avro.
     pub(super) avro: Option<Schemas>,
     format: Format,
-    /// What messages call the database and the table that they are of.
-    database: String,
-    table: String,
-    sync: String,
+    words: Words,
 }
 
-/// One message: a key, and a value unless it says that nothing is under the key any more.
+/// What is the same in all messages of a form, as they have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) key: Vec<u8>,
-    pub(super) value: Option<Vec<u8>>,
+struct Words {
+    /// What a key begins with.
+    key: Vec<u8>,
+    /// The names of the key's columns, and of all, each with its colon.
+    key_names: Vec<Vec<u8>>,
+    names: Vec<Vec<u8>>,
+    /// What messages say of what they are of: its database and table, and in Debezium's who has sent them.
+    of: Vec<u8>,
+}
+
+impl Words {
+    fn of(format: Format, mapping: &Mapping, sync: &str, database: &str, table: &str) -> Self {
+        let text = |text: &str| {
+            let mut out = Vec::new();
+            push_json_text(&mut out, text);
+            out
+        };
+        let name = |name: &str| [text(name), b":".to_vec()].concat();
+        let key_name = |field: &Field| match format {
+            Format::Maxwell => name(&format!("pk.{}", field.target.to_lowercase())),
+            Format::Json | Format::Debezium | Format::Avro => name(&field.target),
+        };
+        let of_table = [b"\"database\":", &text(database)[..], b",\"table\":", &text(table)].concat();
+        let (key, of) = match format {
+            Format::Json | Format::Avro => (b"{".to_vec(), Vec::new()),
+            Format::Debezium => {
+                let of = [
+                    b",\"source\":{\"connector\":\"tidemill\",\"name\":",
+                    &text(sync)[..],
+                    b",\"db\":",
+                    &text(database),
+                    b",\"table\":",
+                    &text(table),
+                ];
+                (b"{".to_vec(), of.concat())
+            }
+            Format::Maxwell => ([b"{", &of_table[..]].concat(), of_table),
+        };
+        let names = mapping.fields().iter().map(|field| name(&field.target)).collect();
+        Self { key, key_names: mapping.key_fields().map(key_name).collect(), names, of }
+    }
+}
+
+/// The messages of one item: a key with a value, or without one, which says that nothing is under the key any more. It is
+/// written anew for each item, in the same memory.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    has_value: bool,
+    /// Behind it the topic is to forget the key.
+    forgets: bool,
+}
+
+impl Messages {
+    /// In their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let value = self.has_value.then_some(&self.value[..]);
+        std::iter::once((&self.key[..], value)).chain(self.forgets.then_some((&self.key[..], None)))
+    }
 }
 
 impl Form {
@@ -85,128 +139,111 @@ impl Form {
         let schemas = (format == Format::Avro).then(|| Schemas::of(&target.mapping, &topic)).transpose();
         let avro = schemas.map_err(|problems| found.extend(problems)).unwrap_or_default();
         match found.is_empty() {
-            true => Ok(Self { topic, is_exact, made, avro, format, database, table, sync: target.sync.clone() }),
+            true => {
+                let words = Words::of(format, &target.mapping, &target.sync, &database, &table);
+                Ok(Self { topic, is_exact, made, avro, format, words })
+            }
             false => Err(found),
         }
     }
 
-    /// The messages for an item whose key has no NULL, in their order. The time is in milliseconds since 1970, and `ids` are those of its
+    /// Writes the messages for an item whose key has no NULL. The time is in milliseconds since 1970, and `ids` are those of its
     /// schemas, where it has some. Errors: there are none for it.
-    pub(super) fn messages(
+    pub(super) fn write(
         &self,
         mapping: &Mapping,
         item: Item<'_>,
         now_ms: i64,
         ids: Ids,
-    ) -> Result<Vec<Message>, Refusal> {
+        out: &mut Messages,
+    ) -> Result<(), Refusal> {
+        let is_delete = matches!(item, Item::Delete(_));
+        (out.has_value, out.forgets) = (!is_delete, false);
+        out.key.clear();
+        out.value.clear();
         if self.avro.is_some() {
-            let value = match item {
-                Item::Upsert(row) => Some(avro::value(mapping, row, ids)?),
-                Item::Delete(_) => None,
-            };
-            return Ok(vec![Message { key: avro::key(mapping, item, ids)?, value }]);
+            out.key = avro::key(mapping, item, ids)?;
+            if let Item::Upsert(row) = item {
+                out.value = avro::value(mapping, row, ids)?;
+            }
+            return Ok(());
         }
-        let (key, value) = (self.key(mapping, item)?, self.value(mapping, item, now_ms)?);
-        // Debezium tells what has become of a row, and then has the topic forget its key.
-        let forgets = self.format == Format::Debezium && value.is_some() && matches!(item, Item::Delete(_));
-        let mut messages = vec![Message { key, value }];
-        if forgets {
-            messages.push(Message { key: messages[0].key.clone(), value: None });
+        self.push_key(&mut out.key, mapping, item)?;
+        let value = &mut out.value;
+        match self.format {
+            // Those of Avro are made elsewhere.
+            Format::Json | Format::Avro if is_delete => {}
+            Format::Json | Format::Avro => self.push_columns(value, mapping, item)?,
+            Format::Debezium => {
+                let op = if is_delete { "d" } else { "c" };
+                if is_delete {
+                    value.extend_from_slice(b"{\"before\":");
+                    self.push_columns(value, mapping, item)?;
+                    value.extend_from_slice(b",\"after\":null");
+                } else {
+                    value.extend_from_slice(b"{\"before\":null,\"after\":");
+                    self.push_columns(value, mapping, item)?;
+                }
+                value.extend_from_slice(&self.words.of);
+                put(value, format_args!(",\"ts_ms\":{now_ms}}},\"op\":\"{op}\",\"ts_ms\":{now_ms}}}"));
+                // It tells what has become of a row, and then has the topic forget its key.
+                (out.has_value, out.forgets) = (true, is_delete);
+            }
+            Format::Maxwell => {
+                let kind = if is_delete { "delete" } else { "insert" };
+                value.push(b'{');
+                value.extend_from_slice(&self.words.of);
+                let seconds = now_ms.div_euclid(1_000);
+                put(value, format_args!(",\"type\":\"{kind}\",\"ts\":{seconds},\"data\":"));
+                self.push_columns(value, mapping, item)?;
+                value.push(b'}');
+                out.has_value = true;
+            }
         }
-        Ok(messages)
+        Ok(())
     }
 
     /// The key of an item: an object of what identifies its row.
-    fn key(&self, mapping: &Mapping, item: Item<'_>) -> Result<Vec<u8>, Refusal> {
-        let mut out = vec![b'{'];
-        let is_maxwell = self.format == Format::Maxwell;
-        if is_maxwell {
-            out.extend_from_slice(b"\"database\":");
-            push_json_text(&mut out, &self.database);
-            out.extend_from_slice(b",\"table\":");
-            push_json_text(&mut out, &self.table);
-        }
-        for (i, field) in mapping.key_fields().enumerate() {
+    fn push_key(&self, out: &mut Vec<u8>, mapping: &Mapping, item: Item<'_>) -> Result<(), Refusal> {
+        out.extend_from_slice(&self.words.key);
+        for (i, name) in self.words.key_names.iter().enumerate() {
             if out.len() > 1 {
                 out.push(b',');
             }
-            match is_maxwell {
-                true => push_json_text(&mut out, &format!("pk.{}", field.target.to_lowercase())),
-                false => push_json_text(&mut out, &field.target),
-            }
-            out.push(b':');
+            out.extend_from_slice(name);
             let (layout, row, at) = mapping.key_place(item, i);
-            self.push_value(&mut out, layout, row, at)?;
+            self.push_value(out, layout, row, at)?;
         }
         out.push(b'}');
-        Ok(out)
-    }
-
-    fn value(&self, mapping: &Mapping, item: Item<'_>, now_ms: i64) -> Result<Option<Vec<u8>>, Refusal> {
-        let mut out = Vec::new();
-        let (before, after) = match item {
-            Item::Delete(_) if self.format == Format::Json => return Ok(None),
-            Item::Delete(_) => (Some(self.columns(mapping, item)?), None),
-            Item::Upsert(_) => (None, Some(self.columns(mapping, item)?)),
-        };
-        let null = || b"null".to_vec();
-        match self.format {
-            // Those of Avro are made elsewhere.
-            Format::Json | Format::Avro => return Ok(after),
-            Format::Debezium => {
-                let op = if after.is_some() { "c" } else { "d" };
-                out.extend_from_slice(b"{\"before\":");
-                out.extend(before.unwrap_or_else(null));
-                out.extend_from_slice(b",\"after\":");
-                out.extend(after.unwrap_or_else(null));
-                out.extend_from_slice(b",\"source\":{\"connector\":\"tidemill\",\"name\":");
-                push_json_text(&mut out, &self.sync);
-                out.extend_from_slice(b",\"db\":");
-                push_json_text(&mut out, &self.database);
-                out.extend_from_slice(b",\"table\":");
-                push_json_text(&mut out, &self.table);
-                out.extend_from_slice(format!(",\"ts_ms\":{now_ms}}},\"op\":\"{op}\",\"ts_ms\":{now_ms}}}").as_bytes());
-            }
-            Format::Maxwell => {
-                let kind = if after.is_some() { "insert" } else { "delete" };
-                out.extend_from_slice(b"{\"database\":");
-                push_json_text(&mut out, &self.database);
-                out.extend_from_slice(b",\"table\":");
-                push_json_text(&mut out, &self.table);
-                let seconds = now_ms.div_euclid(1_000);
-                out.extend_from_slice(format!(",\"type\":\"{kind}\",\"ts\":{seconds},\"data\":").as_bytes());
-                out.extend(after.or(before).unwrap_or_else(null));
-                out.push(b'}');
-            }
-        }
-        Ok(Some(out))
+        Ok(())
     }
 
     /// What is known of a row as an object: all that is delivered, or its key where it leaves.
-    fn columns(&self, mapping: &Mapping, item: Item<'_>) -> Result<Vec<u8>, Refusal> {
-        let mut out = vec![b'{'];
-        let mut push = |field: &Field, layout: &Layout, row: &[u8], at: usize| {
-            if out.len() > 1 {
-                out.push(b',');
-            }
-            push_json_text(&mut out, &field.target);
-            out.push(b':');
-            self.push_value(&mut out, layout, row, at)
+    fn push_columns(&self, out: &mut Vec<u8>, mapping: &Mapping, item: Item<'_>) -> Result<(), Refusal> {
+        let mut before = b'{';
+        let mut push = |at_field: usize, layout: &Layout, row: &[u8], at: usize| {
+            out.push(std::mem::replace(&mut before, b','));
+            out.extend_from_slice(&self.words.names[at_field]);
+            self.push_value(out, layout, row, at)
         };
         match item {
             Item::Upsert(row) => {
-                mapping.fields().iter().try_for_each(|field| push(field, mapping.layout(), row, field.at))?;
+                let mut fields = mapping.fields().iter().enumerate();
+                fields.try_for_each(|(i, field)| push(i, mapping.layout(), row, field.at))?;
             }
             Item::Delete(_) => {
-                let mut fields = mapping.key_fields().enumerate();
-                fields.try_for_each(|(i, field)| {
+                let mut fields = mapping.key().iter().enumerate();
+                fields.try_for_each(|(i, at_field)| {
                     let (layout, row, at) = mapping.key_place(item, i);
-                    push(field, layout, row, at)
+                    push(*at_field, layout, row, at)
                 })?;
             }
         }
+        if before == b'{' {
+            out.push(before);
+        }
         out.push(b'}');
-        Ok(out)
+        Ok(())
     }
 
     /// Numbers with all their digits, documents as they are, everything else as a text. In Maxwell's messages truth is 1 or 0, and times
@@ -220,10 +257,10 @@ impl Form {
                 base64::push(out, layout.bytes(row, at));
                 out.push(b'"');
             }
-            DataType::Bool if is_maxwell => text::push(out, layout, row, at, Words::Mysql)?,
+            DataType::Bool if is_maxwell => text::push(out, layout, row, at, text::Words::Mysql)?,
             DataType::Date | DataType::Timestamp | DataType::TimestampTz if is_maxwell => {
                 out.push(b'"');
-                text::push(out, layout, row, at, Words::Mysql)?;
+                text::push(out, layout, row, at, text::Words::Mysql)?;
                 out.push(b'"');
             }
             _ => push_json_column(out, layout, row, at),

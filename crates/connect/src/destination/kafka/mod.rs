@@ -39,10 +39,9 @@ use crate::source::{Check, Failure, Settings};
 
 use super::kind::{failure_of, told_of};
 use super::{Begun, Destination, DestinationKind, Down, MARKERS, Outcome, Place, Portion, Problem, Seal, Target};
-use avro::Ids;
 use form::Form;
 use topics::Topics;
-use write::Session;
+use write::{Sending, Session};
 
 /// Connections of the type `kafka`.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +88,11 @@ impl DestinationKind for Kind {
         to.get("delivery").and_then(Json::as_str) == Some("exactly_once")
     }
 
+    /// What ends a transaction, and what is waited for behind a portion, takes as long for few as for many.
+    fn rows_max(&self) -> usize {
+        20_000
+    }
+
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure> {
         let form = Form::of(&target).map_err(|problems| {
             let none = || Problem::new(super::At::Sync, "the sync cannot be understood").failure();
@@ -96,11 +100,7 @@ impl DestinationKind for Kind {
         })?;
         let config = Config::open(settings).await?;
         let registry = config.registry().map(Registry::new).transpose()?;
-        Ok(Box::new(Kafka {
-            of: Arc::new(Of { config, registry, target, form }),
-            held: Arc::default(),
-            ids: Ids::default(),
-        }))
+        Ok(Box::new(Kafka { of: Arc::new(Of { config, registry, target, form }), held: Arc::default() }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -222,8 +222,8 @@ async fn working<T: Send + 'static>(
 }
 
 impl From<Trouble> for Down {
-    fn from(Trouble { failure, is_ours, .. }: Trouble) -> Self {
-        Self { failure, is_ours }
+    fn from(Trouble { failure, is_ours, code }: Trouble) -> Self {
+        Self { failure, is_ours, is_taken: code == Some(producer::TAKEN) }
     }
 }
 
@@ -239,8 +239,6 @@ struct Of {
 struct Kafka {
     of: Arc<Of>,
     held: Arc<Mutex<Held>>,
-    /// Of the schemas of the session's messages.
-    ids: Ids,
 }
 
 /// A session, which is kept until it is known what has become of all that it has sent. Whoever works with it has it locked, also when
@@ -293,24 +291,19 @@ impl Destination for Kafka {
             let form = (&of.form, of.registry.as_ref());
             let begun = write::begin(&of.config, &of.target, form, rows, &mut held.session, wanted)?;
             held.is_ready = true;
-            Ok((begun, held.session.as_ref().map(Session::ids).unwrap_or_default()))
+            Ok(begun)
         });
-        let (begun, ids) = with.await?;
-        self.ids = ids;
-        Ok(begun)
+        with.await
     }
 
-    async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
-        let (parcels, known) = write::parcels(&self.of.target, &self.of.form, portion, self.ids);
-        let step = portion.step();
-        let refused = self
-            .with(move |of, held, wanted| held.take_up()?.send(&of.config, &of.form.topic, step, &parcels, wanted))
+    async fn deliver(&mut self, portion: &Arc<Portion>, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
+        let sent = Arc::clone(portion);
+        let outcomes = self
+            .with(move |of, held, wanted| {
+                let Of { config, target, form, .. } = of;
+                held.take_up()?.send(&Sending { config, target, form, portion: &sent, wanted })
+            })
             .await?;
-        let known = known.into_iter().enumerate();
-        let mut outcomes: Vec<Outcome> = known.map(|(at, known)| known.unwrap_or_else(|| portion.taken(at))).collect();
-        for (at, refusal) in refused {
-            outcomes[at] = Outcome::Refused(refusal);
-        }
         let seal = seal(&outcomes);
         self.with(move |of, held, wanted| {
             held.session.as_mut().ok_or_else(not_begun)?.seal(&of.config, seal, wanted)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -26,6 +26,10 @@ const BATCH_BYTES: usize = 1_000_000;
 const MESSAGE_TIMEOUT_MS: &str = "30000";
 /// Without one it takes as long as it takes: a message that was given up may still come, behind newer ones of its key.
 const NO_TIMEOUT_MS: &str = "0";
+/// How long messages are gathered that go together; a portion's are given at once.
+const LINGER_MS: &str = "2";
+/// Whoever waits for room is told after so many that have come to their end, and at the last one.
+const TOLD_EACH: usize = 1_024;
 /// How long it may be that no message comes to its end while a portion is sent, and while it is waited for what was sent before.
 const SILENCE_SLICES: u32 = 60;
 const SETTLE_SLICES: u32 = 20;
@@ -56,11 +60,21 @@ struct Ear {
     /// Messages of which nothing is known yet.
     under_way: AtomicUsize,
     reports: Mutex<Reports>,
+    /// Some have come to their end.
+    told: Condvar,
 }
 
 impl Ear {
     fn reports(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing is under way, or less than before, and not for long. The client's own `flush` lets a tenth of a second pass
+    /// each time, whatever happens meanwhile.
+    fn wait(&self, is_enough: impl Fn(usize) -> bool) {
+        let under_way = || self.under_way.load(Ordering::Acquire);
+        let waited = self.told.wait_timeout_while(self.reports(), SLICE / 10, |_| !is_enough(under_way()));
+        drop(waited);
     }
 }
 
@@ -95,8 +109,12 @@ impl ProducerContext for Ear {
             Ok(_) => {}
             Err((error, _)) => reports.failed.push((number, code_of(error).unwrap_or(Code::Fail))),
         }
+        // With the reports held: whoever waits has not looked yet, or is waiting.
+        let before = self.under_way.fetch_sub(1, Ordering::AcqRel);
         drop(reports);
-        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        if before % TOLD_EACH == 1 {
+            self.told.notify_all();
+        }
     }
 }
 
@@ -116,7 +134,7 @@ impl Producer {
         settings
             .set("enable.idempotence", "true")
             .set("compression.type", "lz4")
-            .set("linger.ms", "5")
+            .set("linger.ms", LINGER_MS)
             // As the Java clients choose a partition, so that topics of both can be joined.
             .set("partitioner", "murmur2_random")
             .set("message.timeout.ms", if is_exact { MESSAGE_TIMEOUT_MS } else { NO_TIMEOUT_MS })
@@ -221,8 +239,9 @@ impl Producer {
                 Err((error, _)) => return Err(Sent::Refused(code_of(&error).unwrap_or(Code::Fail))),
             };
             wanted.or_ended().map_err(Sent::Unwanted)?;
-            // It is full: some of it is waited for, all of it at most.
-            self.producer.flush(SLICE / 10).ok();
+            // It is full: some of it is waited for.
+            let full = self.under_way();
+            self.ear().wait(|under_way| under_way + TOLD_EACH <= full || under_way == 0);
             silence.lasts(self, config, SLICE / 10).map_err(Sent::Unwanted)?;
         }
     }
@@ -261,9 +280,9 @@ impl Producer {
     fn until_known(&self, config: &Config, slices: u32, wanted: &Wanted) -> Result<(), Trouble> {
         let mut silence = Silence::of(self, slices);
         while self.under_way() > 0 {
-            self.producer.flush(SLICE).ok();
+            self.ear().wait(|under_way| under_way == 0);
             wanted.or_ended()?;
-            silence.lasts(self, config, SLICE)?;
+            silence.lasts(self, config, SLICE / 10)?;
         }
         Ok(())
     }
@@ -367,10 +386,14 @@ pub(super) fn wrapped(key: &[u8], value: Option<&[u8]>, sync: &str) -> usize {
 
 /// Another one delivers.
 pub(super) fn taken_over(sync: &str) -> Trouble {
-    Trouble::passing(
+    let trouble = Trouble::passing(
         format!("the deliveries of sync \"{sync}\" were taken over"),
         "Another instance delivers under the same name, or a transaction took so long that the broker has ended it.",
-    )
+    );
+    Trouble { code: Some(TAKEN), ..trouble }
 }
+
+/// By this it is told that another one delivers.
+pub(super) const TAKEN: Code = Code::ProducerFenced;
 
 const _: () = assert!(MESSAGE_BYTES_MAX < 1 << 30, "what the client takes");

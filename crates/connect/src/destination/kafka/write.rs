@@ -13,7 +13,7 @@ use crate::source::now_us;
 
 use super::Wanted;
 use super::avro::{Ids, Schemas};
-use super::form::{Form, Message};
+use super::form::{Form, Messages};
 use super::markers::{Marker, Markers};
 use super::producer::{Producer, Reports, Sent, is_too_large, taken_over, wrapped};
 use super::topics::{Facts, Topics};
@@ -38,13 +38,6 @@ pub(super) struct Session {
     /// Of the schemas of its messages, where they have some.
     ids: Ids,
     sync: String,
-}
-
-/// A row's messages.
-pub(super) struct Parcel {
-    /// Its position in the portion.
-    item: usize,
-    messages: Vec<Message>,
 }
 
 /// Connects, sees to the topic, and takes the sync over. It blocks. The session is left in its place as soon as it may have sent
@@ -135,103 +128,109 @@ pub(super) fn no_topic(topic: &str) -> Trouble {
     )
 }
 
-/// The messages of a portion, and what is known already to become of some items.
-pub(super) fn parcels(
-    target: &Target,
-    form: &Form,
-    portion: &Portion,
-    ids: Ids,
-) -> (Vec<Parcel>, Vec<Option<Outcome>>) {
-    let now_ms = now_us() / 1_000;
-    let (mut parcels, mut known) = (Vec::with_capacity(portion.len()), Vec::with_capacity(portion.len()));
-    for at in 0..portion.len() {
-        let item = portion.get(at);
-        let refusal = match (target.mapping.null_key(item), portion.taken(at)) {
-            // It was never taken, so nothing is there.
-            (Some(_), Outcome::Removed) => {
-                known.push(Some(Outcome::Removed));
-                continue;
-            }
-            (Some(column), _) => {
-                Some(Refusal::new("null_key", format!("`{column}`, by which it would be found, is NULL")))
-            }
-            (None, _) => match form.messages(&target.mapping, item, now_ms, ids) {
-                Ok(messages) => {
-                    parcels.push(Parcel { item: at, messages });
-                    None
-                }
-                Err(refusal) => Some(refusal),
-            },
-        };
-        known.push(refusal.map(Outcome::Refused));
+/// What a portion is sent by.
+pub(super) struct Sending<'a> {
+    pub(super) config: &'a Config,
+    pub(super) target: &'a Target,
+    pub(super) form: &'a Form,
+    pub(super) portion: &'a Portion,
+    pub(super) wanted: &'a Wanted,
+}
+
+/// What has become of a portion's rows so far.
+struct Fates {
+    /// What is known of a row that is not sent: it has no message, or never was there.
+    known: BTreeMap<usize, Outcome>,
+    /// Rows whose messages are too large.
+    refused: BTreeMap<usize, Refusal>,
+}
+
+impl Fates {
+    fn is_sent(&self, item: usize) -> bool {
+        !self.known.contains_key(&item) && !self.refused.contains_key(&item)
     }
-    (parcels, known)
+
+    /// Errors: none of many rows is taken, for one reason.
+    fn refuse_alike(&self, portion: &Portion) -> Result<(), Trouble> {
+        let Some(first) = self.refused.values().next() else { return Ok(()) };
+        let items = portion.len() - self.known.len();
+        match self.refused.len() == items && items >= ALIKE_MAX {
+            true => {
+                let Down { failure, is_ours, .. } = Down::all_refused(&first.code, &first.reason);
+                Err(Trouble { failure, is_ours, code: None })
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn outcomes(mut self, portion: &Portion) -> Vec<Outcome> {
+        let outcome = |at: usize| match (self.refused.remove(&at), self.known.remove(&at)) {
+            (Some(refusal), _) => Outcome::Refused(refusal),
+            (None, Some(known)) => known,
+            (None, None) => portion.taken(at),
+        };
+        (0..portion.len()).map(outcome).collect()
+    }
 }
 
 impl Session {
-    /// Of the schemas of its messages.
-    pub(super) fn ids(&self) -> Ids {
-        self.ids
-    }
-
-    /// Sends the messages of a portion, and answers which rows are refused: everything else is there, or will be with the mark. It
+    /// Sends the messages of a portion, and answers what becomes of each row: what is not refused is there, or will be with the mark. It
     /// blocks. Errors: nothing of it counts.
-    pub(super) fn send(
-        &mut self,
-        config: &Config,
-        topic: &str,
-        step: u64,
-        parcels: &[Parcel],
-        wanted: &Wanted,
-    ) -> Result<BTreeMap<usize, Refusal>, Trouble> {
+    pub(super) fn send(&mut self, of: &Sending<'_>) -> Result<Vec<Outcome>, Trouble> {
+        let Sending { config, form, portion, wanted, .. } = *of;
         if !self.is_exact {
             self.look_for_others(config, wanted)?;
         }
         let headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: "tidemill.sync", value: Some(&self.sync) })
-            .insert(Header { key: "tidemill.step", value: Some(&step.to_string()) });
+            .insert(Header { key: "tidemill.step", value: Some(&portion.step().to_string()) });
         self.producer.set_headers(headers);
-        let mut refused = self.too_large(parcels);
-        refuse_alike(&refused, parcels.len())?;
+        let now_ms = now_us() / 1_000;
+        let mut fates = Fates { known: BTreeMap::new(), refused: BTreeMap::new() };
         for _ in 0..ROUNDS_MAX {
             self.producer.begin(config, &self.sync)?;
-            let left = parcels.iter().filter(|parcel| !refused.contains_key(&parcel.item));
-            let Reports { failed, ends, .. } = match self.send_all(config, topic, left, wanted) {
-                Ok(reports) => reports,
-                Err(trouble) => {
-                    self.producer.abort(wanted);
-                    return Err(trouble);
-                }
-            };
+            let sent = self.send_all(of, now_ms, &mut fates).and_then(|reports| {
+                fates.refuse_alike(portion)?;
+                Ok(reports)
+            });
+            let Reports { failed, ends, .. } = self.or_abort(sent, wanted)?;
             let (large, other): (Vec<_>, Vec<_>) = failed.into_iter().partition(|(_, code)| is_too_large(*code));
             // In a transaction, what is said of others may follow from one that is too large.
             if let Some((_, code)) = other.first()
                 && (large.is_empty() || !self.is_exact)
             {
-                let trouble = self.producer.trouble_of(config, &self.sync, topic, *code);
+                let trouble = self.producer.trouble_of(config, &self.sync, &form.topic, *code);
                 self.producer.abort(wanted);
                 return Err(trouble);
             }
             for (item, _) in &large {
-                refused.insert(*item, too_large("the topic takes no message of its size"));
+                fates.refused.insert(*item, too_large("the topic takes no message of its size"));
             }
-            refuse_alike(&refused, parcels.len())?;
+            self.or_abort(fates.refuse_alike(portion), wanted)?;
             if large.is_empty() || !self.is_exact {
                 for (partition, end) in ends {
                     let known = self.marker.ends.entry(partition).or_default();
                     *known = end.max(*known);
                 }
-                return Ok(refused);
+                return Ok(fates.outcomes(portion));
             }
             if !self.producer.abort(wanted) {
                 return Err(Trouble::passing("a transaction could not be taken back", "It is sent anew."));
             }
         }
         Err(Trouble::ours(
-            format!("the topic \"{topic}\" refuses message after message for their size"),
+            format!("the topic \"{}\" refuses message after message for their size", form.topic),
             "",
             "Have it take larger ones (`max.message.bytes`), and let us know how large: DESCRIBE_CONFIGS on the topic.",
         ))
+    }
+
+    /// Takes back what was sent of a portion where that has failed.
+    fn or_abort<T>(&self, done: Result<T, Trouble>, wanted: &Wanted) -> Result<T, Trouble> {
+        if done.is_err() {
+            self.producer.abort(wanted);
+        }
+        done
     }
 
     /// Waits until it is known what has become of all that it has sent. Errors: it is not.
@@ -240,35 +239,22 @@ impl Session {
         settled.map_err(|trouble| Trouble { failure: trouble.failure.and(UNSETTLED), ..trouble })
     }
 
-    /// Rows with a message that its topic does not take.
-    fn too_large(&self, parcels: &[Parcel]) -> BTreeMap<usize, Refusal> {
-        let room = self.facts.room();
-        let size = |message: &Message| wrapped(&message.key, message.value.as_deref(), &self.sync);
-        let refusal = |parcel: &Parcel| {
-            let largest = parcel.messages.iter().map(size).max().unwrap_or_default();
-            let reason = || format!("a message of {largest} bytes is larger than what its topic takes ({room} bytes)");
-            (largest > room).then(|| (parcel.item, too_large(reason())))
-        };
-        parcels.iter().filter_map(refusal).collect()
-    }
-
-    /// Sends messages, and waits until it is known what has become of each.
-    fn send_all<'a>(
-        &self,
-        config: &Config,
-        topic: &str,
-        parcels: impl Iterator<Item = &'a Parcel>,
-        wanted: &Wanted,
-    ) -> Result<Reports, Trouble> {
-        let mut last = None;
-        'all: for parcel in parcels {
-            for Message { key, value } in &parcel.messages {
-                match self.producer.send(config, topic, parcel.item, key, value.as_deref(), wanted) {
+    /// Writes and sends the messages of all rows of which nothing is known yet, one row after the other, and waits until it is known what
+    /// has become of each. While the client packs and sends what it has, the next ones are written.
+    fn send_all(&self, of: &Sending<'_>, now_ms: i64, fates: &mut Fates) -> Result<Reports, Trouble> {
+        let Sending { config, form, portion, wanted, .. } = *of;
+        let (mut messages, mut last) = (Messages::default(), None);
+        'all: for item in 0..portion.len() {
+            if !fates.is_sent(item) || !self.write(of, item, now_ms, fates, &mut messages) {
+                continue;
+            }
+            for (key, value) in messages.iter() {
+                match self.producer.send(config, &form.topic, item, key, value, wanted) {
                     Ok(()) => {}
                     Err(Sent::Unwanted(trouble)) => return Err(trouble),
                     // What went before may say more.
                     Err(Sent::Refused(code)) => {
-                        last = Some((parcel.item, code));
+                        last = Some((item, code));
                         break 'all;
                     }
                 }
@@ -277,6 +263,32 @@ impl Session {
         let mut reports = self.producer.reports(config, wanted)?;
         reports.failed.extend(last);
         Ok(reports)
+    }
+
+    /// Writes the messages of a row. False: it is not to be sent, and its fate says why.
+    fn write(&self, of: &Sending<'_>, item: usize, now_ms: i64, fates: &mut Fates, messages: &mut Messages) -> bool {
+        let (mapping, portion) = (&of.target.mapping, of.portion);
+        let row = portion.get(item);
+        let known = match (mapping.null_key(row), portion.taken(item)) {
+            // It was never taken, so nothing is there.
+            (Some(_), Outcome::Removed) => Some(Outcome::Removed),
+            (Some(column), _) => {
+                let reason = format!("`{column}`, by which it would be found, is NULL");
+                Some(Outcome::Refused(Refusal::new("null_key", reason)))
+            }
+            (None, _) => of.form.write(mapping, row, now_ms, self.ids, messages).err().map(Outcome::Refused),
+        };
+        if let Some(known) = known {
+            fates.known.insert(item, known);
+            return false;
+        }
+        let room = self.facts.room();
+        let largest = messages.iter().map(|(key, value)| wrapped(key, value, &self.sync)).max().unwrap_or_default();
+        if largest > room {
+            let reason = format!("a message of {largest} bytes is larger than what its topic takes ({room} bytes)");
+            fates.refused.insert(item, too_large(reason));
+        }
+        largest <= room
     }
 
     /// Writes a portion's mark, and ends its transaction. It blocks. Errors: what of it is there is read by the next session.
@@ -320,17 +332,6 @@ const FAILED: rdkafka::error::RDKafkaErrorCode = rdkafka::error::RDKafkaErrorCod
 
 fn too_large(reason: impl Into<String>) -> Refusal {
     Refusal::new("too_large", reason)
-}
-
-fn refuse_alike(refused: &BTreeMap<usize, Refusal>, items: usize) -> Result<(), Trouble> {
-    let Some(first) = refused.values().next() else { return Ok(()) };
-    match refused.len() == items && items >= ALIKE_MAX {
-        true => {
-            let Down { failure, is_ours } = Down::all_refused(&first.code, &first.reason);
-            Err(Trouble { failure, is_ours, code: None })
-        }
-        false => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl DestinationKind for Kind {
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
         let connected = async {
-            let config = config(settings).await.map_err(|failure| Down { failure, is_ours: true })?;
+            let config = config(settings).await.map_err(Down::lasting)?;
             let wire = write::connect(&config).await?;
             Ok::<_, Down>((config, wire))
         };
@@ -173,7 +173,7 @@ fn down(error: &WireError, config: &MysqlConfig) -> Down {
         Some(code) if LOCKED.contains(&code) => Down::passing("another session holds what is to be written", detail),
         Some(code) if ANOTHER_TABLE.contains(&code) => Down::passing("the table is not as it was", detail),
         Some(_) | None => match client::failure(error, config) {
-            Some(failure) => Down { failure, is_ours: true },
+            Some(failure) => Down::lasting(failure),
             None if error.code().is_some() => Down::passing(format!("{address} takes no writes for now"), detail),
             None => Down::passing(format!("lost the connection to {address}"), detail),
         },

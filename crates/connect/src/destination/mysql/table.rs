@@ -85,7 +85,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(target: &Target, config: &MysqlConfig) -> Result<Self, Down> {
-        let ours = |problem: Problem| Down { failure: problem.failure(), is_ours: true };
+        let ours = |problem: Problem| Down::lasting(problem.failure());
         let (database, name) = target.table().map_err(ours)?;
         let database = database.unwrap_or(&config.database);
         if database.is_empty() {

@@ -75,7 +75,7 @@ impl DestinationKind for Kind {
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
         let client = async {
-            let config = Config::open(settings).await.map_err(|failure| Down { failure, is_ours: true })?;
+            let config = Config::open(settings).await.map_err(Down::lasting)?;
             let connected = client::connect(&config).await?;
             Ok::<_, Down>((config, connected))
         };

@@ -305,7 +305,7 @@ const UNIQUE: &str = "SELECT i.indexrelid::text, a.attname::text FROM pg_index i
 
 /// The name of a target's table, quoted.
 pub(super) fn name_of(target: &Target) -> Result<String, Down> {
-    let (schema, name) = target.table().map_err(|problem| Down { failure: problem.failure(), is_ours: true })?;
+    let (schema, name) = target.table().map_err(|problem| Down::lasting(problem.failure()))?;
     Ok(schema.map(|schema| format!("{}.", quoted(schema))).unwrap_or_default() + &quoted(name))
 }
 

@@ -90,7 +90,7 @@ impl DestinationKind for Kind {
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
         let asked = async {
-            let config = Config::open(settings).await.map_err(|failure| Down { failure, is_ours: true })?;
+            let config = Config::open(settings).await.map_err(Down::lasting)?;
             let mut wire = write::connect(&config).await?;
             let policy = write::policy(&mut wire).await;
             Ok::<_, Down>((config, policy))
