@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{Expr, ObjectName, Statement, TableFactor, Visit as _, Visitor};
 
-use crate::foreign::instead_of_function;
+use crate::foreign::{instead_of_function, instead_of_lacking};
 use crate::functions::{Functions, functions};
 use crate::refusal::{Refusal, suggestion};
 
@@ -58,6 +58,11 @@ pub fn accepted_names() -> Vec<&'static str> {
     names.filter(|name| is_known(known, name)).collect()
 }
 
+/// Whether a function is not there, however it is called: some forms of `array_fill` are.
+fn is_lacking(name: &str) -> bool {
+    instead_of_lacking(name).is_some() && name != "array_fill"
+}
+
 fn is_known(known: &Functions, name: &str) -> bool {
     known.scalar.contains_key(name)
         || known.aggregate.contains_key(name)
@@ -67,6 +72,9 @@ fn is_known(known: &Functions, name: &str) -> bool {
 
 /// What is said of a function that is not there.
 pub(crate) fn unknown(name: &str) -> Refusal {
+    if let Some(instead) = instead_of_lacking(name) {
+        return Refusal::new(format!("function \"{}\" is not supported", name.to_lowercase())).with_hint(instead);
+    }
     let hint = instead_of_function(name).unwrap_or_else(|| suggestion(name, &accepted_names()));
     Refusal::new(format!("function \"{name}\" does not exist")).with_hint(hint)
 }
@@ -107,7 +115,8 @@ fn written(name: &ObjectName) -> ControlFlow<Refusal> {
     };
     let Some(ident) = part.as_ident() else { return ControlFlow::Continue(()) };
     let name = ident.value.to_lowercase();
-    let is_refused = !is_accepted(&name) && (is_known(functions(), &name) || instead_of_function(&name).is_some());
+    let has_instead = || instead_of_function(&name).is_some() || is_lacking(&name);
+    let is_refused = !is_accepted(&name) && (is_known(functions(), &name) || has_instead());
     if !is_refused {
         return ControlFlow::Continue(());
     }

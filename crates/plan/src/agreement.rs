@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, JoinConstraint, JoinType, NullEquality, Result, ScalarValue, plan_err};
+use datafusion_common::{Column, DFSchema, JoinConstraint, JoinType, NullEquality, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::Cast;
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::logical_plan::{Distinct, Join, Projection, Union};
@@ -195,9 +195,16 @@ fn of_choices(what: &str, values: Vec<&mut Expr>, schema: &DFSchema) -> Result<b
     }
     let Some(wanted) = common(&types) else { return Ok(false) };
     let is_mixed = mixes_floats(&types);
+    let instant = instant_of(&types);
     let mut changed = false;
     for value in values {
         changed |= as_type(value, wanted);
+        if let Some(instant) = &instant
+            && own_type(value, schema).is_some_and(|own| is_local(&own))
+        {
+            *value = cast(std::mem::take(value), instant.clone());
+            changed = true;
+        }
         if is_mixed && own_type(value, schema).is_some_and(|own| own != DataType::Float64) {
             *value = cast(std::mem::take(value), DataType::Float64);
             changed = true;
@@ -209,6 +216,20 @@ fn of_choices(what: &str, values: Vec<&mut Expr>, schema: &DFSchema) -> Result<b
 /// Whether floats meet decimals: they are floats then, where DataFusion makes decimals of them, which have less room.
 fn mixes_floats(types: &[DataType]) -> bool {
     types.iter().any(DataType::is_floating) && types.iter().any(DataType::is_decimal)
+}
+
+/// The type of instants, where dates and timestamps without a zone meet some: the planner takes the zone away from these.
+fn instant_of(types: &[DataType]) -> Option<DataType> {
+    let zone = types.iter().find_map(|own| match own {
+        DataType::Timestamp(_, Some(zone)) => Some(Arc::clone(zone)),
+        _ => None,
+    })?;
+    types.iter().any(is_local).then(|| DataType::Timestamp(TimeUnit::Microsecond, Some(zone)))
+}
+
+/// Whether a type is of days and times without a zone.
+fn is_local(own: &DataType) -> bool {
+    matches!(own, DataType::Date32 | DataType::Timestamp(_, None))
 }
 
 fn same_family<'t>(what: &str, types: impl Iterator<Item = &'t DataType>) -> Result<()> {
@@ -528,6 +549,12 @@ fn of_parts(what: &str, parts: &mut [LogicalPlan]) -> Result<bool> {
         let mut types = Vec::new();
         parts.iter().for_each(|part| types_of_column(part, at, &mut types));
         same_family(what, types.iter())?;
+        if let Some(instant) = instant_of(&types) {
+            for part in parts.iter_mut().filter(|part| is_local(part.schema().field(at).data_type())) {
+                *part = with_cast(part, at, &instant)?;
+                changed = true;
+            }
+        }
         let Some(wanted) = common(&types).filter(|wanted| Family::of(wanted) != Some(Family::Text)) else { continue };
         for part in parts.iter_mut().filter(|part| is_open_column(part, at)) {
             *part = with_column(std::mem::take(part), at, wanted)?;
@@ -535,6 +562,18 @@ fn of_parts(what: &str, parts: &mut [LogicalPlan]) -> Result<bool> {
         }
     }
     Ok(changed)
+}
+
+/// The query with a result as one of another type.
+fn with_cast(plan: &LogicalPlan, at: usize, wanted: &DataType) -> Result<LogicalPlan> {
+    let columns = plan.schema().iter().enumerate().map(|(place, (qualifier, field))| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        match place == at {
+            true => cast(column, wanted.clone()).alias_qualified(qualifier.cloned(), field.name()),
+            false => column,
+        }
+    });
+    Ok(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::new(plan.clone()))?))
 }
 
 /// The types of a query's result, of which a UNION may have several until they are agreed on.

@@ -97,6 +97,16 @@ pub(crate) fn whole_key(expr: Expr, data_type: &DataType) -> Option<Expr> {
     keyed(data_type).map(|_| Work::Whole.of(expr))
 }
 
+/// Bytes that hold a value of any type that a column can have, and order its forms.
+pub(crate) fn form_key(expr: Expr) -> Expr {
+    Work::Whole.of(expr)
+}
+
+/// Bytes that order values of any type that a column can have.
+pub(crate) fn key_of_order(expr: Expr) -> Expr {
+    Work::Sorted.of(expr)
+}
+
 /// Whether an expression is a call that fails for no value.
 pub(crate) fn never_fails(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<OfKeys>().is_some())

@@ -98,10 +98,11 @@ fn has_room(expression: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// Functions that have a result for every argument.
-const TOTAL: [&str; 11] = [
+const TOTAL: [&str; 12] = [
     crate::zero::NAME,
     "coalesce",
     "or_null",
+    "one_or_several",
     "nullif",
     "lower",
     "upper",

@@ -13,6 +13,12 @@ pub fn instead_of_function(name: &str) -> Option<String> {
     Some(format!("{} is MySQL's: write {instead}{note}.", lower.to_uppercase()))
 }
 
+/// What is written for a function of PostgreSQL's, or of its extensions, that is not there; none of any other.
+pub fn instead_of_lacking(name: &str) -> Option<&'static str> {
+    let lower = name.to_lowercase();
+    LACKING.iter().find(|(known, _)| *known == lower).map(|(_, instead)| *instead)
+}
+
 /// What is written for what MySQL reads and PostgreSQL does not, where a text cannot be parsed, as a sentence: by the parser's own
 /// words, and by what stands at the place of its error.
 pub fn instead_of_syntax(sql: &str, line: usize, column: usize) -> Option<String> {
@@ -168,6 +174,38 @@ pub const MYSQL_FUNCTIONS: &[(&str, &str, &str)] = &[
     ("yearweek", "extract(isoyear from a) * 100 + extract(week from a)", ""),
 ];
 
+/// Functions of PostgreSQL's and of its extensions that are not supported, and what is written instead.
+pub const LACKING: &[(&str, &str)] = &[
+    ("array_fill", "Of one dimension it is: array_fill(0, array[3])."),
+    ("crosstab", "Write one aggregate per column: sum(a) filter (where b = 'x')."),
+    ("currval", "Write row_number() over (order by a)."),
+    ("daterange", "Write two columns, of the beginning and of the end: day >= a and day < b."),
+    ("digest", "Write sha256(a)."),
+    ("hashtext", "Write md5(a)."),
+    ("hstore", "Write jsonb."),
+    ("int4range", "Write two columns, of the beginning and of the end: n >= a and n < b."),
+    ("int8range", "Write two columns, of the beginning and of the end: n >= a and n < b."),
+    ("nextval", "Write row_number() over (order by a)."),
+    ("normalize", "Texts stay as they are written; translate(a, 'äö', 'ao') changes letters."),
+    ("numrange", "Write two columns, of the beginning and of the end: n >= a and n < b."),
+    ("plainto_tsquery", "Write a ~* 'word', or strpos(lower(a), 'word') > 0."),
+    ("setseed", "random() has no seed; md5(id::text) is the same each time."),
+    ("similarity", "Write levenshtein(a, b)."),
+    ("soundex", "Write levenshtein(a, b)."),
+    ("to_ascii", "Write translate(a, 'äö', 'ao')."),
+    ("to_tsquery", "Write a ~* 'word', or strpos(lower(a), 'word') > 0."),
+    ("to_tsvector", "Write a ~* 'word', or strpos(lower(a), 'word') > 0."),
+    (
+        "trim_scale",
+        "A column of numerics has one number of digits behind the point: write round(a, 2), or to_char(a, 'FM999990.99').",
+    ),
+    ("tsrange", "Write two columns, of the beginning and of the end: (a, b) overlaps (c, d)."),
+    ("tstzrange", "Write two columns, of the beginning and of the end: (a, b) overlaps (c, d)."),
+    ("unaccent", "Write translate(a, 'äö', 'ao')."),
+    ("uuid_generate_v4", "Write gen_random_uuid()."),
+    ("uuid_generate_v5", "Write md5(a)::uuid."),
+];
+
 /// MySQL's functions that PostgreSQL has nothing like.
 pub const MYSQL_ALONE: &[&str] = &[
     "aes_decrypt",
@@ -190,6 +228,5 @@ pub const MYSQL_ALONE: &[&str] = &[
     "make_set",
     "name_const",
     "oct",
-    "soundex",
     "uuid_short",
 ];

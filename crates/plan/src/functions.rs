@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion_expr::planner::ExprPlanner;
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
-use crate::{exact, ordered_set, postgres, ranks, to_char, variance};
+use crate::{exact, ordered_set, postgres, ranks, settings, to_char, variance};
 
 /// All functions, by name and by alias, in lower case.
 #[derive(Debug)]
@@ -36,6 +36,12 @@ impl Functions {
         let scalar = datafusion_functions::all_default_functions()
             .into_iter()
             .chain(datafusion_functions_nested::all_default_nested_functions());
+        // `now()` and its like are of the zone that is set.
+        let config = settings::config();
+        let scalar = scalar.map(|function| match function.inner().with_updated_config(&config) {
+            Some(of_zone) => Arc::new(of_zone),
+            None => function,
+        });
         // Last, so that it takes the name.
         let scalar = scalar.chain([to_char::function()]).chain(postgres::functions());
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();

@@ -3,14 +3,28 @@
 //!
 //! One that has one row, `left join lateral (select t.a * 10 as b) as y on true`, is so many columns more. One that has the rows
 //! of a value, `from orders, json_array_elements(orders.doc) as e`, is what unnests this value beside the row's own columns.
+//!
+//! Of one that reads tables and is tied to the row by equalities, the first rows are those of each group, and an outer join keeps
+//! the rows that have none:
+//!
+//! ```text
+//! from orders o left join lateral (select i.sku from items i where i.order_id = o.id order by i.price limit 1) as t on true
+//! from orders o left join (select i.sku, i.order_id as k, row_number() over (partition by i.order_id order by i.price) as n
+//!                          from items i) as t on o.id = t.k and t.n <= 1
+//! ```
 
 use std::sync::Arc;
 
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{Column, DFSchema, NullHandling, Result, ScalarValue, UnnestOptions};
-use datafusion_expr::logical_plan::{Filter, Join, Projection, Unnest};
-use datafusion_expr::utils::conjunction;
-use datafusion_expr::{Expr, JoinType, LogicalPlan};
+use datafusion_common::{Column, DFSchema, NullHandling, Result, ScalarValue, UnnestOptions, internal_err};
+use datafusion_expr::expr::{Sort as SortExpr, WindowFunction};
+use datafusion_expr::logical_plan::{FetchType, Filter, Join, Projection, SkipType, Unnest};
+use datafusion_expr::utils::{conjunction, split_conjunction};
+use datafusion_expr::{
+    BinaryExpr, Expr, ExprFunctionExt as _, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, lit,
+};
+
+use crate::functions::functions;
 
 /// The plan without such subqueries. Before the agreement on types: what is outside of a subquery has the type there that it was
 /// written with.
@@ -35,10 +49,25 @@ fn columns(join: &Join) -> Result<Option<LogicalPlan>> {
         JoinType::Left => condition.is_none(),
         _ => false,
     };
-    if !is_possible {
-        return Ok(None);
+    if is_possible {
+        let beside = match one_row(&join.right) {
+            Some(computed) => Some(of_one_row(join, computed, condition.clone())?),
+            None => unnested(join, condition.clone())?,
+        };
+        if beside.is_some() {
+            return Ok(beside);
+        }
     }
-    let Some(computed) = one_row(&join.right) else { return unnested(join, condition) };
+    match join.join_type {
+        JoinType::Left if condition.is_none() && is_total(&join.right) => {
+            Ok(Some(LogicalPlan::Join(Join { join_type: JoinType::Inner, ..join.clone() }).recompute_schema()?))
+        }
+        JoinType::Inner | JoinType::Left => first_rows(join, condition),
+        _ => Ok(None),
+    }
+}
+
+fn of_one_row(join: &Join, computed: &[Expr], condition: Option<Expr>) -> Result<LogicalPlan> {
     let left = join.left.schema();
     let mut exprs: Vec<Expr> = left.columns().into_iter().map(Expr::Column).collect();
     for ((qualifier, field), expr) in join.right.schema().iter().zip(computed) {
@@ -46,10 +75,156 @@ fn columns(join: &Join) -> Result<Option<LogicalPlan>> {
         exprs.push(expr.alias_qualified(qualifier.cloned(), field.name()));
     }
     let all = LogicalPlan::Projection(Projection::try_new(exprs, Arc::clone(&join.left))?);
-    Ok(Some(match condition {
+    Ok(match condition {
         Some(condition) => LogicalPlan::Filter(Filter::try_new(condition, Arc::new(all))?),
         None => all,
-    }))
+    })
+}
+
+/// Whether a subquery has one row for each row that it stands beside, whatever it reads.
+fn is_total(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => is_total(&alias.input),
+        LogicalPlan::Subquery(subquery) => !subquery.outer_ref_columns.is_empty() && has_one_row(&subquery.subquery),
+        _ => false,
+    }
+}
+
+fn has_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => has_one_row(&alias.input),
+        LogicalPlan::Projection(projection) => has_one_row(&projection.input),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        _ => false,
+    }
+}
+
+/// A subquery that is tied to the row beside it by equalities.
+struct Tied<'p> {
+    limit: Option<i64>,
+    results: Option<&'p Projection>,
+    order: &'p [SortExpr],
+    computed: Option<&'p Projection>,
+    conditions: Vec<Expr>,
+    input: &'p LogicalPlan,
+}
+
+impl<'p> Tied<'p> {
+    fn of(plan: &'p LogicalPlan) -> Result<Option<Self>> {
+        let mut plan = plan;
+        let mut is_beside_row = false;
+        loop {
+            plan = match plan {
+                LogicalPlan::SubqueryAlias(alias) => &alias.input,
+                LogicalPlan::Subquery(subquery) => {
+                    is_beside_row = true;
+                    &subquery.subquery
+                }
+                _ => break,
+            };
+        }
+        if !is_beside_row {
+            return Ok(None);
+        }
+        let mut limit = None;
+        if let LogicalPlan::Limit(first) = plan {
+            let FetchType::Literal(Some(fetch)) = first.get_fetch_type()? else { return Ok(None) };
+            if !matches!(first.get_skip_type()?, SkipType::Literal(0)) {
+                return Ok(None);
+            }
+            limit = i64::try_from(fetch).ok();
+            plan = &first.input;
+        }
+        let mut results = None;
+        if let LogicalPlan::Projection(projection) = plan
+            && matches!(projection.input.as_ref(), LogicalPlan::Sort(_))
+        {
+            results = Some(projection);
+            plan = &projection.input;
+        }
+        let mut order: &[SortExpr] = &[];
+        if let LogicalPlan::Sort(sort) = plan {
+            (order, plan) = (&sort.expr, &sort.input);
+        }
+        let mut computed = None;
+        if let LogicalPlan::Projection(projection) = plan {
+            (computed, plan) = (Some(projection), &projection.input);
+        }
+        let mut conditions = Vec::new();
+        if let LogicalPlan::Filter(filter) = plan {
+            conditions = split_conjunction(&filter.predicate).into_iter().cloned().collect();
+            plan = &filter.input;
+        }
+        let computes = results.into_iter().chain(computed).flat_map(|projection| &projection.expr);
+        let is_of_row = computes.chain(order.iter().map(|by| &by.expr)).any(Expr::contains_outer);
+        let is_tied = conditions.iter().any(Expr::contains_outer);
+        let is_plain = is_tied && !is_of_row && plan.all_out_ref_exprs().is_empty();
+        Ok(is_plain.then_some(Self { limit, results, order, computed, conditions, input: plan }))
+    }
+}
+
+/// The two sides of an equality between a subquery and the row beside it.
+fn tie(condition: &Expr, row: &DFSchema) -> Result<Option<(Expr, Expr)>> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return Ok(None) };
+    let (own, outer) = match (left.contains_outer(), right.contains_outer()) {
+        (false, true) => (left, right),
+        (true, false) => (right, left),
+        _ => return Ok(None),
+    };
+    if outer.any_column_refs() {
+        return Ok(None);
+    }
+    let outer = outer.as_ref().clone().transform_up(|part| Ok(of_the_row(part, row)))?.data;
+    Ok((!outer.contains_outer()).then(|| (own.as_ref().clone(), outer)))
+}
+
+/// A join with the first rows of a subquery, or all of them.
+fn first_rows(join: &Join, condition: Option<Expr>) -> Result<Option<LogicalPlan>> {
+    let Some(tied) = Tied::of(&join.right)? else { return Ok(None) };
+    // All rows of an inner join are the planner's own affair.
+    if tied.limit.is_none() && join.join_type == JoinType::Inner {
+        return Ok(None);
+    }
+    let (ties, others): (Vec<Expr>, Vec<Expr>) = tied.conditions.into_iter().partition(Expr::contains_outer);
+    let Some(ties) = ties.iter().map(|of| tie(of, join.left.schema())).collect::<Result<Option<Vec<_>>>>()? else {
+        return Ok(None);
+    };
+    let mut below = LogicalPlanBuilder::from(tied.input.clone());
+    if let Some(others) = conjunction(others) {
+        below = below.filter(others)?;
+    }
+    let named = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let names: Vec<String> = (0..ties.len()).map(|at| format!("\u{1}tie {at}")).collect();
+    let columns = |plan: &LogicalPlan| plan.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
+    let computed = tied.computed.map_or_else(|| columns(tied.input), |computed| computed.expr.clone());
+    let keys = ties.iter().zip(&names).map(|((own, _), name)| own.clone().alias(name.as_str()));
+    below = below.project(computed.into_iter().chain(keys).collect::<Vec<_>>())?;
+    if let Some(limit) = tied.limit {
+        let Some(row_number) = functions().window.get("row_number") else {
+            return internal_err!("row_number is not registered");
+        };
+        const NUMBER: &str = "\u{1}number";
+        let number = Expr::from(WindowFunction::new(Arc::clone(row_number), vec![]));
+        let number = number.partition_by(names.iter().map(|name| named(name)).collect());
+        let number = if tied.order.is_empty() { number } else { number.order_by(tied.order.to_vec()) };
+        below = below.window([number.build()?.alias(NUMBER)])?.filter(named(NUMBER).lt_eq(lit(limit)))?;
+    }
+    let results = match (tied.results, tied.computed) {
+        (Some(results), _) => results.expr.clone(),
+        (None, Some(computed)) => computed.schema.columns().into_iter().map(Expr::Column).collect(),
+        (None, None) => columns(tied.input),
+    };
+    let schema = join.right.schema();
+    let results = results
+        .into_iter()
+        .zip(schema.iter())
+        .map(|(expr, (qualifier, field))| expr.unalias().alias_qualified(qualifier.cloned(), field.name()));
+    let right = below.project(results.chain(names.iter().map(|name| named(name))).collect::<Vec<_>>())?.build()?;
+    let on = ties.into_iter().zip(&names).map(|((_, outer), name)| outer.eq(named(name)));
+    let on: Vec<Expr> = on.chain(condition).collect();
+    let joined = LogicalPlanBuilder::from(join.left.as_ref().clone()).join_on(right, join.join_type, on)?;
+    let all = columns(&join.left).into_iter().chain(columns(&join.right));
+    Ok(Some(joined.project(all.collect::<Vec<_>>())?.build()?))
 }
 
 /// What a subquery computes that reads nothing.

@@ -48,6 +48,7 @@ mod mended;
 mod mistakes;
 mod named_documents;
 mod naming;
+mod one_row;
 mod optimise;
 mod ordered_set;
 mod place;
@@ -81,12 +82,15 @@ pub use exact::{IntervalSum, average};
 pub use explain::explained;
 pub use fallible::{may_fail, may_fail_over};
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
-pub use foreign::{MYSQL_ALONE, MYSQL_FUNCTIONS, instead_of_function, instead_of_syntax, instead_of_text};
+pub use foreign::{
+    LACKING, MYSQL_ALONE, MYSQL_FUNCTIONS, instead_of_function, instead_of_lacking, instead_of_syntax, instead_of_text,
+};
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
 pub use mended::mended;
 pub use mistakes::further_mistakes;
-pub use naming::name_further_parts;
+pub use naming::{MARK, name_further_parts};
+pub use one_row::SEVERAL_ROWS;
 pub use postgres::calendar::timestamp_of;
 pub use postgres::castable::instead_of_cast;
 pub use postgres::forms::formed_alone;
@@ -129,8 +133,9 @@ pub fn plan_model(sql: &str, catalog: &dyn Catalog) -> Result<Planned, Refusal> 
 
 fn distinct_names(plan: &LogicalPlan, sql: &str) -> Result<(), Refusal> {
     let mut seen = std::collections::BTreeSet::new();
-    match plan.schema().fields().iter().find(|field| !seen.insert(field.name())) {
+    let mut names = plan.schema().fields().iter().map(|field| field.name().split(MARK).next().unwrap_or_default());
+    match names.find(|name| !seen.insert(*name)) {
         None => Ok(()),
-        Some(twice) => Err(Refusal::twice(twice.name(), sql)),
+        Some(twice) => Err(Refusal::twice(twice, sql)),
     }
 }

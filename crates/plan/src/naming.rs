@@ -15,6 +15,9 @@ use datafusion_sql::sqlparser::ast::{
 /// What a column is called that has no name.
 pub(crate) const NAMELESS: &str = "?column?";
 
+/// Stands between a name and the number that tells a result from another one of this name.
+pub const MARK: char = '\u{1}';
+
 /// Gives every unnamed column of every SELECT list its PostgreSQL name.
 pub(crate) fn name_columns(mut statement: Statement) -> Statement {
     name_further_parts(&mut statement);

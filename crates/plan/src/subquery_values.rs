@@ -2,7 +2,7 @@
 //!
 //! One that has no row is NULL, whatever its column is: `coalesce((select id from t where false), 0)` was NULL, since `id` never is.
 //! And what `total >= all (select total from orders)` compares are columns of two queries: where the outer one reads `orders` too, it
-//! was the inner column on both sides.
+//! was the inner column on both sides. That there is one row at most is seen to in [`crate::one_row`].
 
 use std::sync::Arc;
 
@@ -17,12 +17,14 @@ use datafusion_expr::{
     ScalarUDFImpl, Signature, Volatility,
 };
 
+use crate::one_row;
+
 /// What a column is called that is compared with a value outside of its query.
 const COMPARED: &str = "\u{1}compared";
 
 /// The plan with what its subqueries are told.
 pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let told = plan.transform_up_with_subqueries(|node| {
+    let made = plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);
         node.map_expressions(|expr| {
             let name = names.save(&expr);
@@ -30,16 +32,25 @@ pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(if made.transformed { made.update_data(|expr| name.restore(expr)) } else { made })
         })
     })?;
-    Ok(match told.transformed {
+    Ok(match made.transformed {
         // What is above has been planned over columns that are never NULL.
-        true => told.data.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))?.data,
-        false => told.data,
+        true => made.data.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))?.data,
+        false => made.data,
     })
 }
 
 fn value(expr: Expr) -> Result<Transformed<Expr>> {
+    let Expr::ScalarSubquery(of) = expr else { return told(expr) };
+    let of_one_row = one_row::value(of)?;
+    match of_one_row.transformed {
+        true => Ok(of_one_row),
+        false => told(of_one_row.data),
+    }
+}
+
+fn told(expr: Expr) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::ScalarSubquery(of) if !may_be_null(&of) && !has_one_row(&of.subquery) => {
+        Expr::ScalarSubquery(of) if !has_one_row(&of.subquery) && (!may_be_null(&of) || is_computed(&of)?) => {
             Ok(Transformed::yes(or_null(Expr::ScalarSubquery(of))))
         }
         // What was analysed before is not told twice.
@@ -63,6 +74,12 @@ fn value(expr: Expr) -> Result<Transformed<Expr>> {
 
 fn may_be_null(of: &Subquery) -> bool {
     of.subquery.schema().fields().first().is_none_or(|field| field.is_nullable())
+}
+
+/// Whether the value is no column: once it is simplified it may be one that is never NULL.
+fn is_computed(of: &Subquery) -> Result<bool> {
+    let value = of.subquery.head_output_expr()?.map(Expr::unalias);
+    Ok(!matches!(value, Some(Expr::Column(_))))
 }
 
 /// Whether a query has a row whatever it reads.

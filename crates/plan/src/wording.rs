@@ -16,6 +16,7 @@ const NOT_SUPPORTED: &str = "0A000";
 const NO_OPERATOR: &str = "42883";
 const MISMATCH: &str = "42804";
 const NO_NAME: &str = "42704";
+const NO_COLUMN_THERE: &str = "42P10";
 
 /// The message of a text that shows the planner's insides, or that PostgreSQL has other words for; none of any other text.
 pub fn reworded(text: &str) -> Option<Reworded> {
@@ -54,6 +55,7 @@ pub fn reworded(text: &str) -> Option<Reworded> {
     for (before, after) in [
         ("Cannot infer common argument type for comparison operation ", ""),
         ("Cannot coerce arithmetic expression ", " to valid types"),
+        ("Cannot infer common string type for string concat operation ", ""),
     ] {
         if let Some((_, operation)) = line.split_once(before) {
             let operation = operation.split_once(after).filter(|_| !after.is_empty()).map_or(operation, |(own, _)| own);
@@ -66,6 +68,21 @@ pub fn reworded(text: &str) -> Option<Reworded> {
     }
     if let Some((_, operator)) = line.split_once("Unsupported SQL unary operator ") {
         return Some(of(NOT_SUPPORTED, format!("this operator is not supported: {}", words(operator)), ""));
+    }
+    if let Some((_, expression)) = line.split_once("does not support logical expression ") {
+        let is_tied = ["ScalarSubquery", "OuterReferenceColumn"].iter().any(|kind| expression.starts_with(kind));
+        return Some(match is_tied {
+            true => {
+                let message = "a subquery that is tied to the outer query by more than equalities is not supported";
+                of(NOT_SUPPORTED, message, "Tie it by a = o.a, or write it as a join.")
+            }
+            false => {
+                of(NOT_SUPPORTED, "this form of subquery is not supported here", "Write it in WHERE, or as a join.")
+            }
+        });
+    }
+    if let Some(told) = of_lists(line) {
+        return Some(told);
     }
     if line.contains("compound identifier") {
         return Some(of(
@@ -85,6 +102,38 @@ pub fn reworded(text: &str) -> Option<Reworded> {
 /// Whether a text shows a value of the planner's or the parser's as these keep it.
 pub fn shows_insides(text: &str) -> bool {
     text.lines().any(|line| insides(line).is_some())
+}
+
+/// What is said of the lists of a statement: its results, groups, orders, rows and windows.
+fn of_lists(line: &str) -> Option<Reworded> {
+    let behind = |words: &str| line.split_once(words).map(|(_, rest)| rest);
+    let position = |clause: &str, rest: &str| {
+        let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '-').collect();
+        of(NO_COLUMN_THERE, format!("{clause} position {number} is not in select list"), "")
+    };
+    if let Some(rest) = behind("Cannot find column with position ") {
+        return Some(position("GROUP BY", rest));
+    }
+    if let Some(rest) = behind("Order by column out of bounds, specified: ") {
+        return Some(position("ORDER BY", rest));
+    }
+    if behind("Order by index starts at 1").is_some() {
+        return Some(position("ORDER BY", "0"));
+    }
+    if let Some(rest) = behind("For SELECT DISTINCT, ORDER BY expressions ") {
+        let missing = in_sql(rest.split_once(" must appear in").map_or(rest, |(missing, _)| missing));
+        let message = "for SELECT DISTINCT, ORDER BY expressions must appear in select list";
+        return Some(of(NO_COLUMN_THERE, message, &format!("Select {missing} as well.")));
+    }
+    if let Some((operator, _)) = line.split_once(" queries have different number of columns") {
+        let operator = operator.rsplit(' ').next().unwrap_or(operator).to_uppercase();
+        return Some(of(SYNTAX, format!("each {operator} query must have the same number of columns"), ""));
+    }
+    if behind("Inconsistent data length across values list").is_some() {
+        return Some(of(SYNTAX, "VALUES lists must all be the same length", ""));
+    }
+    let window = behind("The window ").and_then(|rest| rest.split_once(" is not defined"));
+    window.map(|(name, _)| of(NO_NAME, format!("window \"{}\" does not exist", name.trim_matches('"')), ""))
 }
 
 fn of(code: &'static str, message: impl Into<String>, hint: &str) -> Reworded {

@@ -117,12 +117,18 @@ fn functions_that_may_be_written_are_those_of_the_list() {
     for name in registered.iter().filter(|name| !accepted.contains(name.as_str())) {
         let refusal = plan_model(&format!("select {name}(id) as v from orders"), &shop());
         let refusal = refusal.err().unwrap_or_else(|| panic!("{name} is planned"));
-        assert_eq!(refusal.message, format!("function \"{name}\" does not exist"));
+        let what = if plan::instead_of_lacking(name).is_some() { "is not supported" } else { "does not exist" };
+        assert_eq!(refusal.message, format!("function \"{name}\" {what}"));
         assert_eq!(refusal.line, Some((1, 8)), "{name}");
     }
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md")).unwrap();
     for (name, meaning) in plan::EXTENSIONS {
         let row = format!("| `{name}` | {meaning} |");
         assert!(text.contains(&row), "docs/sql.md does not have: {row}");
+    }
+    for (name, instead) in plan::LACKING {
+        let row = format!("| `{name}` | {instead} |");
+        assert!(text.contains(&row), "docs/sql.md does not have: {row}");
+        assert!(!plan::is_accepted(name), "{name} is a function here");
     }
 }

@@ -279,6 +279,9 @@ fn plan(text: &str) -> Error {
         if plan::functions().window.contains_key(name) {
             return Error::new("42809", format!("window function {name} requires an OVER clause"));
         }
+        if let Some(instead) = plan::instead_of_lacking(name) {
+            return Error::new(code::NOT_SUPPORTED, format!("function {name} is not supported")).hint(instead);
+        }
         let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {name} does not exist"));
         if let Some(instead) = plan::instead_of_function(name) {
             return missing.hint(instead);
@@ -331,22 +334,8 @@ fn plan(text: &str) -> Error {
 fn of_statement(line: &str) -> Option<&'static str> {
     let found = |parts: &[&str]| parts.iter().any(|part| line.contains(part));
     Some(match line {
-        _ if found(&[
-            "Order by column out of bounds",
-            "Cannot find column with position",
-            "For SELECT DISTINCT, ORDER BY",
-            "Source table contains",
-        ]) =>
-        {
-            "42P10"
-        }
-        _ if found(&[
-            "The subquery should only return one column",
-            "queries have different number of columns",
-            "Inconsistent data length across values list",
-            "SELECT * with no tables specified",
-        ]) =>
-        {
+        _ if line.contains("Source table contains") => "42P10",
+        _ if found(&["The subquery should only return one column", "SELECT * with no tables specified"]) => {
             code::SYNTAX
         }
         _ if line.starts_with("LIMIT must be >=") => "2201W",
@@ -362,21 +351,11 @@ fn of_statement(line: &str) -> Option<&'static str> {
         {
             code::DATATYPE_MISMATCH
         }
-        _ if found(&[
-            "operator does not exist",
-            "for comparison operation",
-            "unnest() can only be applied",
-            "Cannot coerce arithmetic expression",
-            "Cannot infer common string type for string concat",
-        ]) =>
-        {
-            code::UNKNOWN_FUNCTION
-        }
+        _ if found(&["operator does not exist", "unnest() can only be applied"]) => code::UNKNOWN_FUNCTION,
         _ if line.starts_with("cannot cast type ") => "42846",
         _ if line.contains("requires array on right side") => "42809",
         _ if line.starts_with("WITH query name") => "42712",
         _ if line.starts_with("Invalid window frame") => "42P20",
-        _ if line.starts_with("The window ") && line.contains("is not defined") => code::UNKNOWN_NAME,
         _ if line.starts_with("Invalid qualifier") => code::UNKNOWN_TABLE,
         _ if found(&["Aggregate functions are not allowed", "Aggregate function calls cannot be nested"]) => {
             code::GROUPING
@@ -394,6 +373,10 @@ fn execution(text: &str) -> Error {
     let lower = line.to_ascii_lowercase();
     let code = if lower.contains("divide by zero") || lower.contains("division by zero") {
         return Error::new(code::DIVISION_BY_ZERO, "division by zero");
+    } else if line.starts_with("step can't be 0") {
+        return Error::new(code::INVALID_PARAMETER, "step size cannot equal zero");
+    } else if line.starts_with("Scalar subquery returned more than one row") {
+        return Error::new(code::CARDINALITY, plan::SEVERAL_ROWS);
     } else if let Some(code) = of_value(&line) {
         code
     } else if lower.contains("overflow") || lower.contains("out of range") {
@@ -418,7 +401,7 @@ const IMPOSSIBLE: [&str; 13] = [
     "cannot be null",
     "Failed to decode value",
     "invalid hexadecimal",
-    "step can't be 0",
+    "step size cannot equal zero",
     "length for type must be",
     "invalid Unicode scalar value",
 ];
@@ -446,8 +429,11 @@ fn of_value(line: &str) -> Option<&'static str> {
         _ if line.contains("a date that no calendar has") => code::DATETIME_OVERFLOW,
         _ if line.starts_with("invalid value \"") => code::INVALID_DATETIME,
         _ if line.starts_with("invalid regular expression") => code::INVALID_PATTERN,
+        _ if line.starts_with("invalid byte sequence") => "22021",
+        _ if line.starts_with("encoding \"") => code::NOT_SUPPORTED,
+        _ if line.starts_with("thresholds array") => "22004",
         _ if line.starts_with("time zone \"") || line.starts_with("unit \"") => code::INVALID_PARAMETER,
-        _ if line.starts_with("Scalar subquery returned more than one row") => code::CARDINALITY,
+        _ if line.starts_with(plan::SEVERAL_ROWS) => code::CARDINALITY,
         _ if line.starts_with("cannot take square root") || line.contains(" power ") => "2201F",
         _ if line.starts_with("cannot take logarithm") => "2201E",
         _ if line.starts_with("out of memory: ") => code::OUT_OF_MEMORY,

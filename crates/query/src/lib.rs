@@ -29,6 +29,7 @@ mod flow;
 mod form;
 mod isolate;
 mod known;
+mod known_counts;
 mod limits;
 mod memory;
 mod names;

@@ -14,12 +14,10 @@ use datafusion::common::Column;
 use datafusion::error::Result as PlannerResult;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{Expr, Function, Ident, OrderByKind, Query, SelectItem, SetExpr, Statement};
+use plan::MARK;
 use relation::schema::{TYPE_NAME, registered_name, registered_type};
 
 use crate::pg_catalog::{Names, REGISTERED, shown};
-
-/// Stands between a name and the number that makes it unique.
-const MARK: char = '\u{1}';
 
 /// Names the unnamed columns of a statement's outermost list.
 pub(crate) fn name_columns(mut statement: Statement) -> Statement {

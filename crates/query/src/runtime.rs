@@ -25,6 +25,7 @@ use crate::constants::TrueConstants;
 use crate::error::Result;
 use crate::isolate::Planner;
 use crate::known::Memory;
+use crate::known_counts::KnownCounts;
 use crate::limits::KeptLimits;
 use crate::memory::Budget;
 use crate::pg_catalog::TypeNames;
@@ -215,6 +216,9 @@ impl OptimizerRule for Wanted {
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    for rule in rules.iter_mut().filter(|rule| rule.name() == "aggregate_statistics") {
+        *rule = Arc::new(KnownCounts(Arc::clone(rule)));
+    }
     let sorts = rules.iter().position(|rule| rule.name() == "EnsureRequirements").unwrap_or(0);
     rules.insert(sorts, Arc::new(TrueConstants));
     rules.insert(sorts, Arc::new(KeptLimits));

@@ -182,7 +182,9 @@ fn with_instead(error: Error, sql: &str) -> Error {
 
 /// A function that is none of PostgreSQL's.
 fn unwritten(refusal: plan::Refusal) -> Error {
-    let mut error = Error::new(code::UNKNOWN_FUNCTION, refusal.message.replace('"', ""));
+    let is_lacking = refusal.message.ends_with("is not supported");
+    let code = if is_lacking { code::NOT_SUPPORTED } else { code::UNKNOWN_FUNCTION };
+    let mut error = Error::new(code, refusal.message.replace('"', ""));
     if !refusal.hint.is_empty() {
         error = error.hint(refusal.hint);
     }

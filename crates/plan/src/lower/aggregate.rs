@@ -41,8 +41,30 @@ impl Lowering<'_> {
             aggregates.push(aggregate);
         }
         let (input, group) = self.grouped(input, below, groups);
+        if let Some(rows) = self.rows_of_groups(input, &group, &aggregates, &columns) {
+            return Ok(rows);
+        }
         let facts = Facts::new(columns.len(), Some(self.group_key(input, &group)));
         Ok(self.add(Op::Aggregate { group, aggregates }, vec![input], columns, facts))
+    }
+
+    /// Groups of one row each, of which the least and the greatest values are asked for: the rows themselves.
+    fn rows_of_groups(
+        &mut self,
+        input: NodeId,
+        group: &[usize],
+        aggregates: &[Aggregate],
+        columns: &[Column],
+    ) -> Option<NodeId> {
+        if group.is_empty() || aggregates.is_empty() || !self.facts(input).determined_by(group) {
+            return None;
+        }
+        let is_value = |of: &Aggregate| matches!(of.function, AggregateFunction::Min | AggregateFunction::Max);
+        let value = |of: &Aggregate| of.argument.filter(|_| is_value(of) && of.filter.is_none());
+        let values = aggregates.iter().map(value).collect::<Option<Vec<_>>>()?;
+        let kept = group.iter().copied().chain(values).zip(columns);
+        let outputs = kept.map(|(at, column)| (super::column(at), column.clone())).collect();
+        Some(self.map(input, None, outputs))
     }
 
     /// DISTINCT: groups of all columns.

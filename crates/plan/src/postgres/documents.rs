@@ -21,12 +21,18 @@ pub(crate) const AS_IT_IS_B: &[Overload] = &[over(&[Json], Jsonb, |row, out| out
 
 pub(crate) const GET: &[Overload] = &[
     over(&[Json, Text], Json, |row, out| found(row, out, parse(row.text(0))?.field(row.text(1)))),
-    over(&[Json, Int4], Json, |row, out| found(row, out, parse(row.text(0))?.element(row.int(1)))),
+    over(&[Json, Int4], Json, |row, out| found(row, out, element(row, &parse(row.text(0))?))),
 ];
+
+/// The element at a place. A jsonb that is one value is the only element of itself.
+fn element<'n, 'd>(row: &Row<'_>, node: &'n Node<'d>) -> Option<&'n Node<'d>> {
+    let is_itself = row.is_jsonb(0) && node.is_scalar() && matches!(row.int(1), 0 | -1);
+    if is_itself { Some(node) } else { node.element(row.int(1)) }
+}
 
 pub(crate) const GET_TEXT: &[Overload] = &[
     over(&[Json, Text], Text, |row, out| found_text(row, out, parse(row.text(0))?.field(row.text(1)))),
-    over(&[Json, Int4], Text, |row, out| found_text(row, out, parse(row.text(0))?.element(row.int(1)))),
+    over(&[Json, Int4], Text, |row, out| found_text(row, out, element(row, &parse(row.text(0))?))),
 ];
 
 pub(crate) const PATH: &[Overload] = &[over(&[Json, Text], Json, at_path), over(&[Json, Texts], Json, at_path)];

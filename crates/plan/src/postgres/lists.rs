@@ -1,18 +1,24 @@
 //! Functions of arrays that DataFusion has not, types otherwise, or lets grow without a bound.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Builder, Int64Array, ListArray, ListBuilder, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Builder, Int64Array, ListArray, ListBuilder,
+    StringArray,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
-use datafusion_common::{Result, exec_err, plan_err};
+use datafusion_common::{DataFusionError, Result, exec_err, plan_err};
+use datafusion_expr::type_coercion::binary::comparison_coercion;
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion_functions::utils::make_scalar_function;
+use relation::key::sort_keys;
 
 use super::types;
 
@@ -339,4 +345,90 @@ fn dimensions(lists: &ListArray, row: usize) -> Option<String> {
             _ => return Some(text),
         };
     }
+}
+
+/// `a @> b`: every element of `b` is one of `a`. `a && b`: some is. NULL is equal to no element.
+pub(super) fn array_contains() -> Arc<ScalarUDF> {
+    sets("array_contains", false)
+}
+
+pub(super) fn array_overlaps() -> Arc<ScalarUDF> {
+    sets("array_overlaps", true)
+}
+
+fn sets(name: &'static str, any: bool) -> Arc<ScalarUDF> {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(Sets { name, any, signature }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Sets {
+    name: &'static str,
+    any: bool,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Sets {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        let common = match arguments {
+            [DataType::List(left), DataType::List(right)] => comparison_coercion(left.data_type(), right.data_type()),
+            _ => None,
+        };
+        match common {
+            Some(common) => Ok(vec![DataType::new_list(common, true); 2]),
+            None => {
+                let operator = if self.any { "&&" } else { "@>" };
+                let names: Vec<String> = arguments.iter().map(types::name).collect();
+                plan_err!("operator does not exist: {}", names.join(&format!(" {operator} ")))
+            }
+        }
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let any = self.any;
+        make_scalar_function(move |arrays: &[ArrayRef]| compared(arrays, any), vec![])(&args.args)
+    }
+}
+
+fn compared(arrays: &[ArrayRef], any: bool) -> Result<ArrayRef> {
+    let [left, right] = arrays else { return exec_err!("two arrays are compared") };
+    let (Some(left), Some(right)) = (left.as_list_opt::<i32>(), right.as_list_opt::<i32>()) else {
+        return exec_err!("two arrays are compared");
+    };
+    let outside = |error: relation::Error| DataFusionError::Execution(error.to_string());
+    let keys = |list: &ListArray| -> Result<BinaryArray> {
+        if list.values().data_type().is_null() {
+            return Ok(BinaryArray::new_null(list.values().len()));
+        }
+        let own = relation::DataType::from_arrow(list.values().data_type()).map_err(outside)?;
+        sort_keys(&cast(list.values(), &own.to_arrow())?, own).map_err(outside)
+    };
+    let (of_left, of_right) = (keys(left)?, keys(right)?);
+    let within = |list: &ListArray, row: usize| {
+        let offsets = list.value_offsets();
+        usize::try_from(offsets[row]).unwrap_or(0)..usize::try_from(offsets[row + 1]).unwrap_or(0)
+    };
+    let holds = |row: usize| {
+        if left.is_null(row) || right.is_null(row) {
+            return None;
+        }
+        let known: BTreeSet<&[u8]> =
+            within(left, row).filter(|at| of_left.is_valid(*at)).map(|at| of_left.value(at)).collect();
+        let is_there = |at: usize| of_right.is_valid(at) && known.contains(of_right.value(at));
+        let mut places = within(right, row);
+        Some(if any { places.any(is_there) } else { places.all(is_there) })
+    };
+    Ok(Arc::new((0..left.len()).map(holds).collect::<BooleanArray>()))
 }

@@ -38,6 +38,7 @@ pub(crate) mod times;
 pub(crate) mod types;
 mod uuids;
 pub(crate) mod whole_rows;
+mod windows;
 
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         lists::array_or_empty(),
         lists::array_dims(),
         lists::array_places(),
+        lists::array_contains(),
+        lists::array_overlaps(),
         lists::series(),
         lists::ranges(),
         function("time_plus", times::PLUS),
@@ -124,7 +127,12 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         powers::of_numerics(function("exp", numbers::EXP), powers::Work::Exp),
         powers::of_numerics(function("ln", numbers::LN), powers::Work::Ln),
         powers::of_numerics(function("log", numbers::LOG), powers::Work::Log),
-        function("width_bucket", numbers::WIDTH_BUCKET),
+        numbers::buckets(function("width_bucket", numbers::WIDTH_BUCKET)),
+        numbers::digits("scale", false),
+        numbers::digits("min_scale", true),
+        function("bit_count", texts::BIT_COUNT),
+        function("convert_from", texts::CONVERT_FROM),
+        function("convert_to", texts::CONVERT_TO),
         function("json", documents::JSON),
         function("jsonb", documents::JSONB),
         function("json_as_it_is", documents::AS_IT_IS),

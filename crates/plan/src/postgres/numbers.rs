@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray, Int32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion_common::{DataFusionError, Result, ScalarValue, exec_err, plan_err};
+use datafusion_expr::type_coercion::binary::comparison_coercion;
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion_functions::utils::make_scalar_function;
+use relation::key::sort_keys;
 
 use super::arithmetic::{self, DIGITS_MAX};
 use super::calls::Kind::{Float, Int4, Int8};
@@ -267,3 +269,127 @@ pub(crate) const WIDTH_BUCKET: &[Overload] = &[over(&[Float, Float, Float, Int4]
     let at = (from / span * buckets).floor() as i64;
     out.int(at.min(count - 1) + 1)
 })];
+
+/// `scale`: the digits behind the point that a numeric is written with. `min_scale`: those that it needs.
+pub(super) fn digits(name: &'static str, needed: bool) -> Arc<ScalarUDF> {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(Digits { name, needed, signature }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Digits {
+    name: &'static str,
+    needed: bool,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Digits {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        match arguments {
+            [own] if own.is_decimal() => Ok(vec![own.clone()]),
+            [own] if own.is_integer() => Ok(vec![DataType::Int64]),
+            [DataType::Null] => Ok(vec![DataType::Int64]),
+            _ => none_such(self.name, arguments),
+        }
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int32)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let needed = self.needed;
+        let made = move |arrays: &[ArrayRef]| -> Result<ArrayRef> {
+            let [array] = arrays else { return exec_err!("digits are those of one number") };
+            let written = cast(array, &DataType::Utf8)?;
+            let digits = written.as_string::<i32>().iter().map(|text| text.map(|text| digits_of(text, needed)));
+            Ok(Arc::new(digits.collect::<Int32Array>()))
+        };
+        make_scalar_function(made, vec![])(&args.args)
+    }
+}
+
+fn digits_of(written: &str, needed: bool) -> i32 {
+    let behind = written.split_once('.').map_or("", |(_, behind)| behind);
+    let counted = if needed { behind.trim_end_matches('0') } else { behind };
+    i32::try_from(counted.len()).unwrap_or(i32::MAX)
+}
+
+/// `width_bucket` over bounds of any type that has an order, beside that over buckets of one width.
+pub(super) fn buckets(inner: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Buckets { inner }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Buckets {
+    inner: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for Buckets {
+    crate::as_inner!(name, aliases, signature);
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        let [value, DataType::List(bounds)] = arguments else { return self.inner.inner().coerce_types(arguments) };
+        match comparison_coercion(value, bounds.data_type()) {
+            Some(common) => Ok(vec![common.clone(), DataType::new_list(common, true)]),
+            None => none_such(self.name(), arguments),
+        }
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match arguments {
+            [_, DataType::List(_)] => Ok(DataType::Int32),
+            _ => self.inner.inner().return_type(arguments),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        match args.arg_fields {
+            [_, bounds] if matches!(bounds.data_type(), DataType::List(_)) => {
+                let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+                Ok(Arc::new(Field::new(self.name(), DataType::Int32, nullable)))
+            }
+            _ => self.inner.inner().return_field_from_args(args),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match &args.args[..] {
+            [_, _] => make_scalar_function(between_bounds, vec![])(&args.args),
+            _ => self.inner.inner().invoke_with_args(args),
+        }
+    }
+}
+
+/// How many of the bounds, which are in their order, a value is not below.
+fn between_bounds(arrays: &[ArrayRef]) -> Result<ArrayRef> {
+    let [values, bounds] = arrays else { return exec_err!("a value is looked for between bounds") };
+    let Some(bounds) = bounds.as_list_opt::<i32>() else { return exec_err!("bounds are an array") };
+    let keys = |array: &ArrayRef| -> Result<BinaryArray> {
+        let outside = |error: relation::Error| DataFusionError::Execution(error.to_string());
+        let own = relation::DataType::from_arrow(array.data_type()).map_err(outside)?;
+        sort_keys(&cast(array, &own.to_arrow())?, own).map_err(outside)
+    };
+    let (values, all) = (keys(values)?, keys(bounds.values())?);
+    let place = |row: usize| -> Result<Option<i32>> {
+        if values.is_null(row) || bounds.is_null(row) {
+            return Ok(None);
+        }
+        let offsets = bounds.value_offsets();
+        let within = usize::try_from(offsets[row]).unwrap_or(0)..usize::try_from(offsets[row + 1]).unwrap_or(0);
+        if within.clone().any(|at| all.is_null(at)) {
+            return exec_err!("thresholds array must not contain NULLs");
+        }
+        let own: Vec<&[u8]> = within.map(|at| all.value(at)).collect();
+        Ok(i32::try_from(own.partition_point(|bound| *bound <= values.value(row))).ok())
+    };
+    Ok(Arc::new((0..values.len()).map(place).collect::<Result<Int32Array>>()?))
+}

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
+use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, GetFieldAccess, Operator, cast, lit};
 use datafusion_sql::sqlparser::ast::BinaryOperator as Op;
 
 use super::arithmetic::{self, Operation, QUOTIENT_SCALE, computed, constant, quotient_scale};
@@ -48,6 +48,45 @@ impl ExprPlanner for Operators {
         };
         Ok(planned.map_or_else(|| PlannerResult::Original(raw), PlannerResult::Planned))
     }
+
+    /// Before the first element of an array there is nothing: the planner would count from the end.
+    fn plan_field_access(
+        &self,
+        raw: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let RawFieldAccessExpr { expr, field_access } = raw;
+        let is_list = matches!(expr.get_type(schema), Ok(DataType::List(_)));
+        let at_least = |place: Box<Expr>, least| Box::new(at_least(*place, least));
+        let field_access = match field_access {
+            GetFieldAccess::ListIndex { key } if is_list => GetFieldAccess::ListIndex { key: at_least(key, 0) },
+            GetFieldAccess::ListRange { start, stop, stride } if is_list => {
+                GetFieldAccess::ListRange { start: at_least(start, 1), stop: at_least(stop, 0), stride }
+            }
+            other => other,
+        };
+        Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access }))
+    }
+}
+
+/// A place in an array, or the least one if it is before that.
+fn at_least(place: Expr, least: i64) -> Expr {
+    let number = match &place {
+        Expr::Literal(value, _) => value.cast_to(&DataType::Int64).ok(),
+        _ => None,
+    };
+    match number {
+        Some(ScalarValue::Int64(Some(number))) if number >= least => place,
+        Some(ScalarValue::Int64(Some(_))) => lit(least),
+        Some(_) => place,
+        None => call("greatest", [cast(place.clone(), DataType::Int64), lit(least)]).unwrap_or(place),
+    }
+}
+
+/// Whether these are arrays of one dimension.
+fn are_flat(left: &DataType, right: &DataType) -> bool {
+    let is_flat = |of: &DataType| matches!(of, DataType::List(item) if !matches!(item.data_type(), DataType::List(_)));
+    is_flat(left) && is_flat(right)
 }
 
 /// `->>-1`, which is read as one operator.
@@ -225,6 +264,9 @@ fn of_numbers(raw: &RawBinaryExpr, left: &DataType, right: &DataType) -> Option<
         Op::PGStartsWith if is_text(left) && is_text(right) => {
             call("starts_with", [raw.left.clone(), raw.right.clone()])
         }
+        Op::AtArrow if are_flat(left, right) => call("array_contains", [raw.left.clone(), raw.right.clone()]),
+        Op::ArrowAt if are_flat(left, right) => call("array_contains", [raw.right.clone(), raw.left.clone()]),
+        Op::PGOverlap if are_flat(left, right) => call("array_overlaps", [raw.left.clone(), raw.right.clone()]),
         Op::PGOverlap => call("array_has_any", [raw.left.clone(), raw.right.clone()]),
         Op::Divide if is_float(left) || is_float(right) => {
             (left.is_numeric() && right.is_numeric()).then(|| checked(Operation::FloatOver))

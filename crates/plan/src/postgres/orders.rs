@@ -19,6 +19,7 @@ use datafusion_sql::sqlparser::ast::{
 use super::merged::constraint_of;
 use super::own::own_columns;
 use super::whole_rows::{Scope, column, factors, normalised};
+use crate::naming::MARK;
 
 /// Goes over the queries of a statement.
 pub(super) struct Orders<'a> {
@@ -115,6 +116,9 @@ impl Orders<'_> {
             let own = format!("result {}", at + 1);
             let alias = Ident::with_quote('"', own.as_str());
             within.projection.push(SelectItem::ExprWithAlias { expr: value_of(item)?.clone(), alias });
+            // Of two that are called alike the planner would not know which is meant.
+            let is_second = names[..at].contains(name);
+            let name = if is_second { format!("{name}{MARK}{}", at + 1) } else { name.clone() };
             let alias = Ident::with_quote('"', name);
             results.push(SelectItem::ExprWithAlias { expr: column(ORDERED, &own), alias });
         }

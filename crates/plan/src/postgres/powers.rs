@@ -61,7 +61,10 @@ impl ScalarUDFImpl for Powers {
             DataType::Decimal128(..) => Some(own.clone()),
             _ => as_decimal(own),
         };
-        let is_numeric = arguments.iter().any(DataType::is_decimal);
+        // A logarithm to a base is one of numerics alone.
+        let has_base = self.work == Work::Log && arguments.len() == 2;
+        let is_numeric = arguments.iter().any(DataType::is_decimal)
+            || has_base && arguments.iter().all(|own| own.is_integer() || own.is_null());
         match arguments.iter().map(exact).collect::<Option<Vec<_>>>() {
             Some(exact) if is_numeric && !exact.is_empty() => Ok(exact),
             _ => self.inner.inner().coerce_types(arguments),

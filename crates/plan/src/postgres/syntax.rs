@@ -9,14 +9,15 @@ use std::ops::ControlFlow;
 use super::forms::{digits, list_of};
 use super::quantified::{Quantifier, name_of};
 use super::queries;
+use super::windows;
 use crate::to_char;
 use datafusion_sql::sqlparser::ast::{
     AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment,
     ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, Ident, LimitClause, NamedWindowExpr, ObjectName, OrderByKind, OrderByOptions,
-    Parens, Query, Select, SelectItem, SetExpr, Statement, Subscript, TableAlias, TableFactor, TableWithJoins,
-    TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut, VisitorMut, WindowFrameBound,
-    WindowSpec, WindowType, visit_expressions, visit_expressions_mut,
+    FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName, OrderByKind, OrderByOptions, Parens, Query, Select,
+    SelectItem, SetExpr, Statement, Subscript, TableAlias, TableFactor, TableWithJoins, TimezoneInfo, TypedString,
+    UnaryOperator, Value, ValueWithSpan, Visit, VisitMut, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    visit_expressions, visit_expressions_mut,
 };
 
 /// The statement with its literals and its casts as they are meant.
@@ -131,6 +132,11 @@ fn copied(expr: &Expr) -> usize {
 impl VisitorMut for Meaning {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        windows::written_out(query);
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match self.room.checked_sub(copied(expr)) {
             Some(room) => self.room = room,
@@ -156,11 +162,6 @@ impl VisitorMut for Meaning {
         }
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             exprs.iter_mut().for_each(unmarked);
-        }
-        for window in &mut select.named_window {
-            if let NamedWindowExpr::WindowSpec(window) = &mut window.1 {
-                of_window(window);
-            }
         }
         ControlFlow::Continue(())
     }
@@ -319,14 +320,15 @@ fn series_table(factor: &mut TableFactor) -> Option<TableFactor> {
     let called = Called::of(factor).filter(|called| called.name == SERIES)?;
     let cast = if called.arguments.iter().all(is_integer) { "::int" } else { "" };
     let column = called.whole();
-    for argument in called.arguments.iter_mut() {
+    let of_columns = called.arguments.iter().any(mentions_columns);
+    for argument in called.arguments.iter_mut().filter(|_| !of_columns) {
         if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
             unmarked(expr);
         }
     }
     let texts: Vec<String> = called.arguments.iter().map(ToString::to_string).collect();
     let series = format!("{SERIES}({})", texts.join(", "));
-    let sql = match (called.numbered, called.arguments.iter().any(mentions_columns)) {
+    let sql = match (called.numbered, of_columns) {
         (false, false) => format!("select value{cast} as {column} from {series}"),
         (false, true) => format!("select unnest({series}){cast} as {column}"),
         (true, _) => format!("select unnest({series}){cast} as {column}{}", ordinality(std::slice::from_ref(&series))),

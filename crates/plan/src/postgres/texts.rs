@@ -441,6 +441,32 @@ pub(crate) const GET_BYTE: &[Overload] = &[over(&[Bytes, Int4], Int4, |row, out|
     }
 })];
 
+/// The bits that are set.
+pub(crate) const BIT_COUNT: &[Overload] =
+    &[over(&[Bytes], Int8, |row, out| out.int(row.bytes(0).iter().map(|byte| i64::from(byte.count_ones())).sum()))];
+
+/// Bytes as a text, and a text as bytes: in UTF-8, which all texts are in here.
+pub(crate) const CONVERT_FROM: &[Overload] = &[over(&[Bytes, Text], Text, |row, out| {
+    is_utf8(row.text(1))?;
+    match std::str::from_utf8(row.bytes(0)) {
+        Ok(text) if !text.contains('\0') => out.text(text),
+        _ => exec_err!("invalid byte sequence for encoding \"UTF8\""),
+    }
+})];
+
+pub(crate) const CONVERT_TO: &[Overload] = &[over(&[Text, Text], Bytes, |row, out| {
+    is_utf8(row.text(1))?;
+    out.bytes(row.text(0).as_bytes())
+})];
+
+/// Whether an encoding is the one that there is.
+fn is_utf8(encoding: &str) -> Result<()> {
+    match encoding.to_lowercase().replace(['-', '_'], "").as_str() {
+        "utf8" | "unicode" => Ok(()),
+        _ => exec_err!("encoding \"{encoding}\" is not supported: texts are UTF8 here"),
+    }
+}
+
 /// `length` of a text in characters, of bytes in bytes.
 pub(crate) const LENGTH: &[Overload] = &[
     over(&[Text], Int4, |row, out| out.int(i64::try_from(row.text(0).chars().count()).unwrap_or(i64::MAX))),

@@ -146,17 +146,22 @@ impl House {
 
     fn ask(&self, sql: &str, rows: &Contents) -> Outcome {
         let theirs = match self.runtime.block_on(self.theirs(sql, rows)) {
-            Ok(theirs) => theirs,
+            Ok(theirs) => Ok(theirs),
+            Err(why) if why == plan::SEVERAL_ROWS => Err(code::CARDINALITY),
             Err(why) => return Outcome::Unanswered(format!("postgres: {why}")),
         };
         let session =
             Session::new(Memory::new(&self.tables, rows), Arc::clone(&self.catalog), Arc::clone(&self.queries));
         let mut refused = None;
         for (way, answer) in self.runtime.block_on(ours(&session, sql, &Known(&self.tables))) {
-            let different = |ours: String| Outcome::Different(Difference { way, ours, theirs: theirs.clone() });
+            let different = |ours: String| {
+                let told = |code: &str| vec![vec![format!("ERROR {code}")]];
+                Outcome::Different(Difference { way, ours, theirs: theirs.clone().unwrap_or_else(told) })
+            };
             match answer {
-                Answer::Rows(ours) if ours == theirs => {}
+                Answer::Rows(ours) if theirs.as_ref() == Ok(&ours) => {}
                 Answer::Rows(ours) => return different(shown(&ours)),
+                Answer::Failed(why) if theirs.as_ref().is_err_and(|code| why.starts_with(code)) => {}
                 Answer::Failed(why) => return different(why),
                 Answer::Refused(why) => refused = Some(format!("{way}: {why}")),
             }

@@ -254,9 +254,12 @@ impl Writer<'_> {
         Select { text: format!("select {}", items.join(", ")), columns }
     }
 
-    /// A scalar subquery: an aggregate, so that there is one row.
+    /// A scalar subquery: an aggregate, so that there is one row, or the first row, or one of which there may be several.
     fn scalar(&mut self, of: Type, depth: usize, outer: &[Source]) -> String {
         let (from, scope) = self.from(depth - 1);
+        if self.tape.once_in(3) {
+            return self.row(of, outer, &from, &scope);
+        }
         let mut aggregate = self.aggregate(&scope);
         while aggregate.of != of {
             aggregate = match of {
@@ -273,6 +276,23 @@ impl Writer<'_> {
             _ => String::new(),
         };
         format!("(select {} from {from}{condition})", aggregate.text)
+    }
+
+    fn row(&mut self, of: Type, outer: &[Source], from: &str, scope: &[Source]) -> String {
+        let value = self.value(of, scope, 1);
+        let condition = match self.equal(outer, scope) {
+            Some(equality) => format!(" where {equality}"),
+            None => format!(" where {}", self.simple(scope)),
+        };
+        let rest = if self.tape.pick(2) == 1 {
+            let direction = *self.tape.of(&["", " desc", " nulls first", " desc nulls last"]);
+            let first = self.tape.pick(scope.len());
+            let others = scope.iter().map(|source| format!(", {}", source.text)).collect::<String>();
+            format!(" order by {}{direction}{others} limit 1", scope[first].text)
+        } else {
+            String::new()
+        };
+        format!("(select {value} from {from}{condition}{rest})")
     }
 
     /// Relations joined, with their columns.
