@@ -53,6 +53,11 @@ pub struct Changes {
     pub models: Vec<ModelChange>,
     /// Views that come, go or read otherwise.
     pub views: Vec<String>,
+    /// Those of them that come, and those that go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub new_views: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone_views: Vec<String>,
     /// Models that stay, with all that is kept of them.
     pub unchanged: usize,
     /// Models that cannot be kept now, and why: the others are put in place all the same.
@@ -112,6 +117,7 @@ impl Changes {
             .map(|model| model.name.clone())
             .collect();
         let rebuilt = wanted.readers_of(own.iter().cloned());
+        let was_view = |name: &TableName| serving.views().any(|(view, _)| view == *name);
         for model in new {
             if !rebuilt.contains(&model.name) {
                 changes.unchanged += 1;
@@ -123,7 +129,7 @@ impl Changes {
             let because_of = upstream.filter(|name| rebuilt.contains(name)).map(|name| name.to_string());
             changes.models.push(ModelChange {
                 model: model.name.to_string(),
-                what: if before.is_some() { What::Changed } else { What::Added },
+                what: if before.is_some() || was_view(&model.name) { What::Changed } else { What::Added },
                 columns: before.map_or_else(Vec::new, |old| columns(&old.planned.schema, &model.planned.schema)),
                 rows: before.map(|old| rows.get(&old.name).copied().unwrap_or(0)),
                 reads_rows: model.planned.flow.tables().iter().filter_map(|name| rows.get(name)).sum(),
@@ -132,7 +138,9 @@ impl Changes {
                 not_counted: None,
             });
         }
-        for model in old.iter().filter(|old| !new.iter().any(|new| new.name == old.name)) {
+        // One that is a view from now on is told with the views.
+        let is_view = |name: &TableName| wanted.views().any(|(view, _)| view == *name);
+        for model in old.iter().filter(|old| !is_view(&old.name) && !new.iter().any(|new| new.name == old.name)) {
             changes.models.push(ModelChange {
                 model: model.name.to_string(),
                 what: What::Removed,
@@ -144,10 +152,30 @@ impl Changes {
                 not_counted: None,
             });
         }
-        changes.views = views(serving, wanted);
+        changes.note_views(serving, wanted, new);
         let read: i64 = changes.models.iter().map(|change| change.reads_rows).sum();
         changes.seconds = (read + BUILD_ROWS_PER_SECOND - 1) / BUILD_ROWS_PER_SECOND;
         changes
+    }
+}
+
+impl Changes {
+    /// A view that becomes a kept model is told with those, and a kept model that becomes a view is another view.
+    fn note_views(&mut self, serving: &Definition, wanted: &Definition, kept: &[PlannedModel]) {
+        let old: BTreeMap<TableName, &str> = serving.views().collect();
+        let new: BTreeMap<TableName, &str> = wanted.views().collect();
+        let was_model = |name: &TableName| serving.models.iter().any(|text| text.table_name() == *name);
+        for name in new.iter().filter(|(name, sql)| old.get(*name) != Some(*sql)).map(|(name, _)| name) {
+            self.views.push(name.to_string());
+            if !was_model(name) {
+                self.new_views.push(name.to_string());
+            }
+        }
+        for name in old.keys().filter(|name| !new.contains_key(*name) && !kept.iter().any(|model| model.name == **name))
+        {
+            self.views.push(name.to_string());
+            self.gone_views.push(name.to_string());
+        }
     }
 }
 
@@ -177,12 +205,4 @@ pub fn columns(old: &Schema, new: &Schema) -> Vec<String> {
     let added = new.columns.iter().filter(|column| !old.columns.iter().any(|c| c.name == column.name));
     lines.extend(added.map(|column| format!("+ {} {}", column.name, column.data_type)));
     lines
-}
-
-fn views(serving: &Definition, wanted: &Definition) -> Vec<String> {
-    let old: BTreeMap<TableName, &str> = serving.views().collect();
-    let new: BTreeMap<TableName, &str> = wanted.views().collect();
-    let changed = new.iter().filter(|(name, sql)| old.get(name) != Some(sql)).map(|(name, _)| name);
-    let gone = old.keys().filter(|name| !new.contains_key(name));
-    changed.chain(gone).map(ToString::to_string).collect()
 }

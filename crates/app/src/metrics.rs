@@ -130,7 +130,10 @@ fn sources(facts: &Facts, now_us: i64, out: &mut Out) {
         let events = facts.tables.values().filter(|t| t.source == *name).map(|t| t.changes_total).sum();
         out.counter("tidemill_source_events_total", "Changed rows since the start.", labels(), events);
     }
-    let rejects = (facts.rejects.len() + facts.refused.len()) as f64;
+    let of_tables: u64 = facts.tables.values().map(|table| table.rejects).sum();
+    let refused = facts.deliveries.values().filter_map(|delivery| delivery.outbox.as_ref());
+    let refused: u64 = refused.filter(|outbox| !outbox.is_retired).map(|outbox| outbox.refused_rows).sum();
+    let rejects = (of_tables + facts.rejected.of_models + refused) as f64;
     out.gauge("tidemill_rejects", "Rows that a table, model or destination could not take.", vec![], rejects);
 }
 

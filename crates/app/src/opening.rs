@@ -107,7 +107,8 @@ fn process(pid: &str) -> String {
 /// An instance that runs over a folder; none where none does.
 fn running(data: &Path) -> Option<Addresses> {
     let holder = store::holder(&data.join("store"))?;
-    Addresses::read(data).filter(|addresses| addresses.pid == holder)
+    // One that was killed has the folder until the system has cleared it away: who waits for the folder waits for that.
+    Addresses::read(data).filter(|addresses| addresses.pid == holder && !crate::process::is_ending(holder))
 }
 
 /// Whether an instance runs over a folder.

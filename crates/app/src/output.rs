@@ -112,11 +112,17 @@ impl Table {
                 .collect(),
             ..Self::default()
         };
-        // A header and a line, then each row.
+        let told = |row: usize| -> Vec<Option<&String>> {
+            self.rows.get(row).map(|row| below.iter().map(|(_, at)| row[*at].as_ref()).collect()).unwrap_or_default()
+        };
+        // A header and a line, then each row. What rows one after the other have in common is said once, below the last.
         let mut lines: Vec<String> = Vec::new();
         for (at, line) in table.aligned().lines().enumerate() {
             lines.push(line.to_owned());
-            let Some(row) = at.checked_sub(2).and_then(|at| self.rows.get(at)) else { continue };
+            let Some((at, row)) = at.checked_sub(2).and_then(|at| Some((at, self.rows.get(at)?))) else { continue };
+            if told(at) == told(at + 1) {
+                continue;
+            }
             for (label, at) in &below {
                 let text = row[*at].iter().flat_map(|text| text.lines());
                 lines.extend(text.map(|text| format!("   {label}: {text}")));

@@ -26,6 +26,30 @@ pub fn memory() -> Memory {
     Memory { resident: field("VmRSS:"), peak: field("VmHWM:") }
 }
 
+/// Whether a process is there no more, or is about to go whatever it does: it was killed, and the system clears it away.
+pub fn is_ending(pid: u32) -> bool {
+    /// Of the flags of a process: it ends (`PF_EXITING`).
+    const ENDS: u64 = 4;
+    /// The signal that nobody survives, in a mask of signals.
+    const KILL: u64 = 1 << 8;
+    let folder = Path::new("/proc").join(pid.to_string());
+    if !Path::new("/proc/self").exists() {
+        return false;
+    }
+    // What waits is looked at first: it is taken before the process ends.
+    let status = std::fs::read_to_string(folder.join("status")).unwrap_or_default();
+    let Ok(stat) = std::fs::read_to_string(folder.join("stat")) else { return true };
+    // The name in front may have blanks and brackets of its own.
+    let facts: Vec<&str> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let flags: u64 = facts.get(6).and_then(|flags| flags.parse().ok()).unwrap_or(0);
+    let pending = |name: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    };
+    let is_killed = (pending("SigPnd:") | pending("ShdPnd:")) & KILL != 0;
+    matches!(facts.first(), Some(&("Z" | "X"))) || flags & ENDS != 0 || is_killed
+}
+
 /// The body of what HTTP answers at an address of this machine; none where nobody does within a second.
 pub fn asked(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address.parse().ok()?, PATIENCE).ok()?;
@@ -68,6 +92,17 @@ pub fn allow_many_files() {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_killed_process_is_ending_and_no_other_is() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        assert!(!super::is_ending(child.id()) && !super::is_ending(std::process::id()));
+        child.kill().unwrap();
+        // Between the signal and the end nothing is seen of it for a moment.
+        assert!((0..1_000).any(|_| super::is_ending(child.id())));
+        child.wait().unwrap();
+        assert!(super::is_ending(child.id()));
+    }
+
     #[test]
     fn a_process_has_memory_and_a_disk() {
         let memory = super::memory();

@@ -243,7 +243,8 @@ impl InstanceReader {
         let queries = Arc::clone(&self.queries);
         let work = async move { Ok(reconcile::models(catalog, snapshot, queries, &models).await) };
         let (stale, now) = (self.status.stale(), self.clock.now_us());
-        let compared = self.lanes.statements.run(&Watch::new(), work).await.map_err(|e| sql_error(e, ""))?;
+        let mut compared = self.lanes.statements.run(&Watch::new(), work).await.map_err(|e| sql_error(e, ""))?;
+        compared.extend(self.not_kept(&compared));
         let rows = |get: fn(&query::Difference) -> u64| -> ArrayRef {
             let counts = compared.iter().map(|c| c.difference.as_ref().and_then(|d| i64::try_from(get(d)).ok()));
             Arc::new(Int64Array::from_iter(counts))
@@ -256,7 +257,7 @@ impl InstanceReader {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(compared.iter().map(|c| &c.schema))),
             Arc::new(StringArray::from_iter_values(compared.iter().map(|c| &c.model))),
-            Arc::new(BooleanArray::from_iter(compared.iter().map(|c| Some(c.is_equal())))),
+            Arc::new(BooleanArray::from_iter(compared.iter().map(reconcile::Compared::is_equal))),
             rows(|d| d.rows_left),
             rows(|d| d.rows_right),
             shown(|d| &d.only_left),
@@ -264,6 +265,20 @@ impl InstanceReader {
             Arc::new(StringArray::from_iter_values(compared.iter().map(|c| told_of(c, &stale, now)))),
         ];
         one_batch(reconcile_schema(), columns, step)
+    }
+
+    /// The models of which there is nothing to be compared, beside those that were.
+    fn not_kept(&self, compared: &[reconcile::Compared]) -> Vec<reconcile::Compared> {
+        let is_compared = |name: &TableName| compared.iter().any(|c| c.schema == name.schema && c.model == name.name);
+        let facts = self.status.facts();
+        let unkept = |state: &str| matches!(state, "parked" | "failed" | "building");
+        let missing = facts.models.iter().filter(|(name, model)| unkept(&model.state) && !is_compared(name));
+        let unknown = missing.map(|(name, model)| {
+            let told = model.told().message;
+            let colon = if told.is_empty() { "" } else { ": " };
+            reconcile::unknown(name, format!("it is {}{colon}{told}", model.state))
+        });
+        unknown.collect()
     }
 
     /// Runs the data tests of what is in place at one step, all of them or those of these ids, and notes what came of them.
@@ -396,7 +411,9 @@ fn told_to(role: &Role, what: &str, why: &Reason) -> Reason {
 /// How a model compares, and that both it and what it is compared with are old, where they are.
 fn told_of(compared: &reconcile::Compared, stale: &Stale, now_us: i64) -> String {
     let name = TableName::new(&compared.schema, &compared.model);
-    let told = stale.told(std::iter::once(&name), now_us).map(|told| match told.age {
+    // Of what has no answer it does not matter how old that would be.
+    let is_answer = compared.difference.is_some();
+    let told = stale.told(std::iter::once(&name), now_us).filter(|_| is_answer).map(|told| match told.age {
         Some(age) => format!("; as old as its tables: {}", told.why.and(&age).line()),
         None => format!("; {}", told.why.line()),
     });

@@ -5,7 +5,7 @@
 //! names of the model's own, all are but those that are called as other columns of the tables below are. What a reason quotes may
 //! be of any of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plan::TableName;
 use query::Catalog;
@@ -16,16 +16,18 @@ use crate::status::{Facts, RejectStatus};
 /// Stands where a value is not shown.
 const MASK: &str = "***";
 
-/// The rejected rows of these facts.
-pub fn shown(facts: &Facts, catalog: &Catalog) -> Vec<RejectStatus> {
-    let shown = |reject: &RejectStatus| {
+/// Rejected rows as they are shown.
+pub fn shown(rejects: Vec<RejectStatus>, facts: &Facts, catalog: &Catalog) -> Vec<RejectStatus> {
+    let mut below: BTreeMap<String, Option<Below>> = BTreeMap::new();
+    let shown = |reject: RejectStatus| {
         let node = reject.of.as_ref().map_or_else(|| reject.node.clone(), ToString::to_string);
-        match Below::of(&node, facts, catalog) {
-            Some(below) => below.masked(reject),
-            None => reject.clone(),
+        let below = below.entry(node).or_insert_with_key(|node| Below::of(node, facts, catalog));
+        match below {
+            Some(below) => below.masked(&reject),
+            None => reject,
         }
     };
-    facts.rejects.iter().chain(&facts.refused).map(shown).collect()
+    rejects.into_iter().map(shown).collect()
 }
 
 /// A row of a table or model, as JSON, as it is shown to people.
@@ -114,7 +116,7 @@ fn without_quoted(reason: &str) -> String {
 mod tests {
     use super::*;
 
-    fn facts(node: &str, row: &str, reason: &str) -> Facts {
+    fn facts() -> Facts {
         let users = TableName::new("shop", "users");
         let mut facts = Facts::default();
         facts.tables.entry(users.clone()).or_default();
@@ -122,9 +124,12 @@ mod tests {
             facts.tables_of.insert(name, BTreeSet::from([users.clone()]));
         }
         facts.personal.insert(users, BTreeSet::from(["email".to_owned()]));
-        let (node, row, reason) = (node.to_owned(), row.to_owned(), reason.to_owned());
-        facts.rejects.push_back(RejectStatus { node, row, reason, key: "7".to_owned(), ..RejectStatus::default() });
         facts
+    }
+
+    fn rejected(node: &str, row: &str, reason: &str) -> RejectStatus {
+        let (node, row, reason) = (node.to_owned(), row.to_owned(), reason.to_owned());
+        RejectStatus { node, row, reason, key: "7".to_owned(), ..RejectStatus::default() }
     }
 
     fn catalog() -> Catalog {
@@ -137,7 +142,7 @@ mod tests {
     }
 
     fn one(node: &str, row: &str, reason: &str) -> (String, String, String) {
-        let reject = shown(&facts(node, row, reason), &catalog()).remove(0);
+        let reject = shown(vec![rejected(node, row, reason)], &facts(), &catalog()).remove(0);
         (reject.row, reject.key, reject.reason)
     }
 
@@ -152,12 +157,10 @@ mod tests {
     /// What a destination has refused is a row of what the sync follows.
     #[test]
     fn what_a_sync_was_to_deliver_is_as_personal() {
-        let mut facts =
-            facts("sync crm", r#"{"id":"7","Email":"ann@x","city":"Bern"}"#, "duplicate key (email)=(ann@x)");
-        let mut refused = facts.rejects.pop_back().unwrap();
+        let row = r#"{"id":"7","Email":"ann@x","city":"Bern"}"#;
+        let mut refused = rejected("sync crm", row, "duplicate key (email)=(ann@x)");
         refused.of = Some(TableName::new("shop", "users"));
-        facts.refused.push_back(refused);
-        let reject = shown(&facts, &catalog()).remove(0);
+        let reject = shown(vec![refused], &facts(), &catalog()).remove(0);
         assert_eq!(reject.row, r#"{"id":"7","Email":"***","city":"Bern"}"#);
         assert_eq!((reject.node.as_str(), reject.reason.as_str()), ("sync crm", "duplicate key"));
     }

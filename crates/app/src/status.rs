@@ -1,6 +1,6 @@
 //! What the instance knows about itself: written by the pump, read by system tables, metrics and health.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use connect::LeftOut;
@@ -27,6 +27,8 @@ pub use crate::stale::{Doubt, Stale};
 /// A source table and how it is.
 #[derive(Debug, Clone, Default)]
 pub struct TableStatus {
+    /// Whether the engine knows it; otherwise it is only said why it is not there.
+    pub is_stored: bool,
     pub source: String,
     pub state: String,
     pub rows: i64,
@@ -138,6 +140,25 @@ pub struct RejectStatus {
     pub of: Option<TableName>,
 }
 
+/// By what rows are read that could not be taken, and what is known beside them. The rows themselves stay in the store: there may be any
+/// number of them.
+#[derive(Debug, Default)]
+pub struct Rejected {
+    pub reader: Option<engine::RejectReader>,
+    pub outboxes: Option<engine::outbox::Outboxes>,
+    /// Rows on which models failed, counted up to [`REJECTS_MAX`] at each place.
+    pub of_models: u64,
+    /// When it was that rows failed in a model first in a step, and where its sources were then.
+    pub failed_in: BTreeMap<(String, u64), Noticed>,
+}
+
+/// Where sources are when something is noticed, and when that is; nothing and 0 where it was there before the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Noticed {
+    pub position: String,
+    pub at_us: i64,
+}
+
 /// Stages of a change's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -171,12 +192,10 @@ pub struct Facts {
     /// Views: asked anew each time, so they have no rows of their own.
     pub views: BTreeMap<TableName, ModelStatus>,
     pub latency: BTreeMap<(TableName, Stage), Histogram>,
-    /// Rows that sources could not decode; those of models come from the engine.
-    pub rejects: VecDeque<RejectStatus>,
+    /// By what rows are read that could not be taken, and what is known beside them.
+    pub rejected: Rejected,
     /// Syncs, by their names.
     pub deliveries: BTreeMap<String, DeliveryStatus>,
-    /// Rows that destinations have refused.
-    pub refused: VecDeque<RejectStatus>,
     pub recent: Recent,
     pub history: History,
     /// How tables compared with their sources.
@@ -222,9 +241,6 @@ pub struct Facts {
 
 /// Tables or models that a line for people names.
 const NAMED_MAX: usize = 3;
-
-/// Rejected rows that are remembered.
-pub const REMEMBERED_MAX: usize = 1_000;
 
 /// Rejected rows that are counted where they failed.
 pub const REJECTS_MAX: u64 = 10_000;

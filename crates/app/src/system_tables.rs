@@ -1,6 +1,7 @@
 //! The tables of the schema `tidemill`: the instance's own facts, for SQL.
 
 mod deliveries;
+mod rejects;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use plan::TableName;
-use query::VirtualTable;
+use query::{VirtualRows, VirtualTable};
 use serve::metrics::{Kind, Metric, Value};
 
 use crate::audit::Entry;
@@ -21,7 +22,7 @@ use crate::reason::Reason;
 use crate::recent::{RecentChange, RecentStep};
 use crate::reconcile::source::Compared;
 use crate::rejected;
-use crate::status::{Facts, RejectStatus, SourceStatus, Status, TableStatus};
+use crate::status::{Facts, SourceStatus, Status, TableStatus};
 
 /// A column of a system table.
 enum Column {
@@ -59,7 +60,7 @@ const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 14] = [
 pub fn add_shapes(catalog: &mut query::Catalog) {
     let of_facts = OF_FACTS.iter().map(|(name, columns)| (*name, columns(&Facts::default(), 0)));
     let others = [
-        ("rejects", rejects(&[])),
+        ("rejects", rejects::columns(&[])),
         ("test_failures", test_failures(&[])),
         ("step_changes", step_changes(&[])),
         ("history", history(&[])),
@@ -70,7 +71,7 @@ pub fn add_shapes(catalog: &mut query::Catalog) {
     for (name, columns) in of_facts.chain(others) {
         let schema = schema_of(&columns);
         let empty = RecordBatch::new_empty(Arc::clone(&schema));
-        let rows = Arc::new(move || empty.clone());
+        let rows = VirtualRows::Whole(Arc::new(move || empty.clone()));
         catalog.add_virtual(VirtualTable { name: TableName::new(SCHEMA, name), schema, rows });
     }
 }
@@ -83,11 +84,7 @@ pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn C
         add_one(catalog, name, schema, status, move |status| columns(&status.facts(), clock.now_us()));
     }
     // What is long is copied first and written out without the facts: the pump waits for them.
-    add_one(catalog, "rejects", schema_of(&rejects(&[])), status, |status| {
-        let catalog = status.view().catalog;
-        let rejected = rejected::shown(&status.facts(), &catalog);
-        rejects(&rejected)
-    });
+    catalog.add_virtual(rejects::table(status));
     add_one(catalog, "test_failures", schema_of(&test_failures(&[])), status, |status| {
         let catalog = status.view().catalog;
         let failing = failing_rows(&status.facts(), &catalog);
@@ -126,7 +123,11 @@ fn add_one(
         Some(status) => batch(&batch_schema, columns(&status)),
         None => RecordBatch::new_empty(Arc::clone(&batch_schema)),
     };
-    catalog.add_virtual(VirtualTable { name: TableName::new(SCHEMA, name), schema, rows: Arc::new(rows) });
+    catalog.add_virtual(VirtualTable {
+        name: TableName::new(SCHEMA, name),
+        schema,
+        rows: VirtualRows::Whole(Arc::new(rows)),
+    });
 }
 
 fn schema_of(columns: &Columns) -> SchemaRef {
@@ -391,20 +392,6 @@ fn latency(facts: &Facts, _now: i64) -> Columns {
         ("p99_ms", Column::Float(rows.iter().map(|r| Some(r.1.quantile_ms(0.99))).collect())),
         ("max_ms", Column::Float(rows.iter().map(|r| Some(r.1.max_ms())).collect())),
         ("count", count(&rows, |r| r.1.count())),
-    ]
-}
-
-fn rejects(rows: &[RejectStatus]) -> Columns {
-    vec![
-        ("id", text(rows, |r| &r.id)),
-        ("node", text(rows, |r| &r.node)),
-        ("reason", text(rows, |r| &r.reason)),
-        ("code", text(rows, |r| &r.code)),
-        // NULL where a row has none, or none that could be read.
-        ("key", Column::Text(rows.iter().map(|r| Some(r.key.clone()).filter(|key| !key.is_empty())).collect())),
-        ("row", text(rows, |r| &r.row)),
-        ("position", text(rows, |r| &r.position)),
-        ("first_at", Column::Time(rows.iter().map(|r| Some(r.first_at_us).filter(|t| *t > 0)).collect())),
     ]
 }
 

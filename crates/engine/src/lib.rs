@@ -43,7 +43,7 @@ pub use engine::{Engine, Model, ModelDefinition, ModelState, Positions, Settings
 pub use error::{Error, Result};
 pub use input::{Input, Note};
 pub use load::{Again, Load};
-pub use rejects::{Reject, RejectedRow};
+pub use rejects::{Reject, RejectCounts, RejectReader, RejectedRow};
 pub use states::{KeptState, StateForm};
 pub use step::{RelationReport, StepReport};
 pub use versions::{Coming, Difference, Refused};

@@ -16,11 +16,12 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plan::{Flow, NodeId, Op, TableName};
 use relation::{DataType, Delta, Entry, Layout, Rows, SourceBatch, TableId, Unread, Value};
-use store::Writes;
+use store::{Snapshot, Writes};
 
 use crate::buckets::{read_weighted, weighted};
 use crate::engine::Engine;
@@ -428,66 +429,140 @@ fn parts(value: &[u8]) -> Option<(u64, Vec<&[u8]>)> {
 impl Engine {
     /// All rejects at the present step, at most `limit`: those of sources first.
     pub fn rejects(&self, limit: usize) -> Result<Vec<Reject>> {
-        let snapshot = self.store.snapshot();
-        let mut found = Vec::new();
-        for entry in snapshot.scan(self.rejects, &[]).take(limit) {
-            let (key, value) = entry?;
-            found.push(self.read_source_reject(&key, &value).ok_or_else(|| damaged("source"))?);
-        }
-        for node in self.network.graph.nodes.iter().filter(|node| node.wanted && node.rejects_built) {
-            let Some(table) = node.rejects else { continue };
-            let columns = self.network.key_of_rejects(node);
-            for entry in snapshot.scan(table, &[]).take(limit.saturating_sub(found.len())) {
-                let (key, value) = entry?;
-                found.push(self.read_reject(node, &columns, &key, &value).ok_or_else(|| damaged(&node.identity))?);
-            }
-        }
-        Ok(found)
+        self.reject_reader().read(self.store.snapshot()).take(limit).collect()
     }
 
-    /// How many rows each model that serves lacks, in it or below it, because they could not be taken; counted up to `max` where
-    /// they failed. Models that lack none are left out.
-    pub fn reject_counts(&self, max: u64) -> Result<BTreeMap<TableName, u64>> {
+    /// Reads rejects as long as the models are those of now.
+    pub fn reject_reader(&self) -> RejectReader {
+        let keyed = self.network.relations.iter().filter(|(_, stored)| stored.is_keyed());
+        let keys = keyed.map(|(id, stored)| {
+            let types = stored.schema.key.iter().map(|&column| stored.layout.types()[column]).collect();
+            (*id, Layout::new(types))
+        });
+        let nodes = self.network.graph.nodes.iter().filter(|node| node.wanted && node.rejects_built);
+        let nodes = nodes.filter_map(|node| {
+            Some(Rejecting {
+                table: node.rejects?,
+                identity: node.identity.clone(),
+                names: names(&self.network.graph, node),
+                layout: Layout::new(types(&self.network.graph, node)),
+                key: self.network.key_of_rejects(node),
+            })
+        });
+        let nodes = nodes.map(Arc::new).collect();
+        RejectReader { of_sources: self.rejects, keys: Arc::new(keys.collect()), nodes }
+    }
+
+    /// What models lack because rows could not be taken; counted up to `max` at each place where they failed.
+    pub fn reject_counts(&self, max: u64) -> Result<RejectCounts> {
         let snapshot = self.store.snapshot();
+        let mut counts = RejectCounts::default();
         let mut of_nodes: BTreeMap<NodeIndex, u64> = BTreeMap::new();
         for (index, node) in self.network.graph.nodes.iter().enumerate() {
             let Some(table) = node.rejects.filter(|_| node.wanted && node.rejects_built) else { continue };
             let mut count = 0;
             for entry in snapshot.scan(table, &[]) {
-                count += u64::try_from(read_weighted(&entry?.1)?.0).unwrap_or(0);
+                let (_, value) = entry?;
+                count += u64::try_from(read_weighted(&value)?.0).unwrap_or(0);
+                if counts.failed_in.len() < FAILED_IN_MAX {
+                    let (step, parts) = parts(&value).ok_or_else(|| damaged(&node.identity))?;
+                    let model = parts.first().ok_or_else(|| damaged(&node.identity))?;
+                    counts.failed_in.insert((String::from_utf8_lossy(model).into_owned(), step));
+                }
                 if count >= max {
                     break;
                 }
             }
             if count > 0 {
+                counts.all += count;
                 of_nodes.insert(index, count);
             }
         }
         if of_nodes.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(counts);
         }
         let counted = self.models().into_iter().map(|model| {
             let below = self.network.graph.ancestors(model.sink).into_iter();
             (model.name.clone(), below.filter_map(|node| of_nodes.get(&node)).sum())
         });
-        Ok(counted.filter(|(_, count)| *count > 0).collect())
+        counts.of_models = counted.filter(|(_, count)| *count > 0).collect();
+        Ok(counts)
     }
+}
 
-    fn read_reject(&self, node: &Node, key: &[usize], kept_under: &[u8], value: &[u8]) -> Option<Reject> {
+/// Steps in which rows failed that are told apart.
+const FAILED_IN_MAX: usize = 10_000;
+
+/// What models lack because rows could not be taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RejectCounts {
+    /// Rows that each model that serves lacks, in it or below it. Models that lack none are left out.
+    pub of_models: BTreeMap<TableName, u64>,
+    /// Rows that failed, each once.
+    pub all: u64,
+    /// The models in which rows failed first, and in which steps.
+    pub failed_in: BTreeSet<(String, u64)>,
+}
+
+/// Reads rejects one after the other, any number of them: for who holds a snapshot and not the engine.
+#[derive(Clone)]
+pub struct RejectReader {
+    of_sources: TableId,
+    /// How the keys of tables are laid out.
+    keys: Arc<BTreeMap<TableId, Layout>>,
+    nodes: Arc<[Arc<Rejecting>]>,
+}
+
+/// A node that has rejects.
+struct Rejecting {
+    table: TableId,
+    identity: String,
+    names: Vec<String>,
+    layout: Layout,
+    /// The columns of its rejected rows by which people know them.
+    key: Vec<usize>,
+}
+
+impl std::fmt::Debug for RejectReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RejectReader").field("nodes", &self.nodes.len()).finish_non_exhaustive()
+    }
+}
+
+impl RejectReader {
+    /// The rejects that a snapshot has, read as they are asked for: those of sources first.
+    pub fn read(&self, snapshot: Snapshot) -> impl Iterator<Item = Result<Reject>> + Send + use<> {
+        let keys = Arc::clone(&self.keys);
+        let of_sources = snapshot.scan(self.of_sources, &[]).map(move |entry| {
+            let (key, value) = entry?;
+            read_source_reject(&keys, &key, &value).ok_or_else(|| damaged("source"))
+        });
+        let nodes = Arc::clone(&self.nodes);
+        let of_nodes = (0..nodes.len()).flat_map(move |at| {
+            let node = Arc::clone(&nodes[at]);
+            snapshot.scan(node.table, &[]).map(move |entry| {
+                let (key, value) = entry?;
+                node.read(&key, &value).ok_or_else(|| damaged(&node.identity))
+            })
+        });
+        of_sources.chain(of_nodes)
+    }
+}
+
+impl Rejecting {
+    fn read(&self, kept_under: &[u8], value: &[u8]) -> Option<Reject> {
         let (step, parts) = parts(value)?;
         let [model, reason, row, ref code @ ..] = parts[..] else { return None };
-        let layout = Layout::new(types(&self.network.graph, node));
-        layout.check(row).ok()?;
-        let names = names(&self.network.graph, node).into_iter();
-        let values = layout.values(row);
+        self.layout.check(row).ok()?;
+        let values = self.layout.values(row);
         Some(Reject {
-            id: id_of(&[node.identity.as_bytes(), kept_under].concat()),
+            id: id_of(&[self.identity.as_bytes(), kept_under].concat()),
             node: String::from_utf8_lossy(model).into_owned(),
             reason: String::from_utf8_lossy(reason).into_owned(),
             // None stands behind rows of older folders.
             code: code.first().map_or(Cow::Borrowed(UNDECODED), |code| String::from_utf8_lossy(code)).into_owned(),
-            key: key.iter().filter_map(|&column| values.get(column).cloned()).collect(),
-            row: RejectedRow::Columns(names.zip(values).collect()),
+            key: self.key.iter().filter_map(|&column| values.get(column).cloned()).collect(),
+            row: RejectedRow::Columns(self.names.iter().cloned().zip(values).collect()),
             step,
             position: String::new(),
             at_us: 0,
@@ -554,41 +629,35 @@ fn width(flow: &Flow, node: NodeId) -> usize {
     flow.node(node).schema.columns.len()
 }
 
-impl Engine {
-    fn read_source_reject(&self, kept_under: &[u8], value: &[u8]) -> Option<Reject> {
-        let (step, parts) = parts(value)?;
-        let text = |i: usize| Some(String::from_utf8_lossy(parts.get(i)?).into_owned());
-        let (table, key) = kept_under.split_first_chunk::<4>()?;
-        let key = match key.split_first()? {
-            (&KEYED, key) => self.key_values(TableId(u32::from_be_bytes(*table)), key),
-            _ => Vec::new(),
-        };
-        Some(Reject {
-            id: id_of(kept_under),
-            node: text(0)?,
-            reason: text(1)?,
-            code: UNDECODED.to_owned(),
-            key,
-            row: RejectedRow::Text(text(2)?),
-            step,
-            position: text(3)?,
-            at_us: i64::from_le_bytes((*parts.get(4)?).try_into().ok()?),
-        })
-    }
+fn read_source_reject(keys: &BTreeMap<TableId, Layout>, kept_under: &[u8], value: &[u8]) -> Option<Reject> {
+    let (step, parts) = parts(value)?;
+    let text = |i: usize| Some(String::from_utf8_lossy(parts.get(i)?).into_owned());
+    let (table, key) = kept_under.split_first_chunk::<4>()?;
+    let key = match key.split_first()? {
+        (&KEYED, key) => key_values(keys.get(&TableId(u32::from_be_bytes(*table))), key),
+        _ => Vec::new(),
+    };
+    Some(Reject {
+        id: id_of(kept_under),
+        node: text(0)?,
+        reason: text(1)?,
+        code: UNDECODED.to_owned(),
+        key,
+        row: RejectedRow::Text(text(2)?),
+        step,
+        position: text(3)?,
+        at_us: i64::from_le_bytes((*parts.get(4)?).try_into().ok()?),
+    })
+}
 
-    /// The values of a stored key. Of a long one only a hash is kept, and of a table that is gone nobody knows the columns: they
-    /// have none.
-    fn key_values(&self, table: TableId, key: &[u8]) -> Vec<Value> {
-        let Some(stored) = self.network.relations.get(&table).filter(|stored| stored.is_keyed()) else {
-            return Vec::new();
-        };
-        let types = stored.schema.key.iter().map(|&column| stored.layout.types()[column]).collect();
-        let layout = Layout::new(types);
-        let mut rows = Rows::new();
-        match relation::key::read_row(key, &layout, &mut rows) {
-            Ok(()) if rows.len() == 1 => layout.values(rows.get(0)),
-            _ => Vec::new(),
-        }
+/// The values of a stored key. Of a long one only a hash is kept, and of a table that is gone nobody knows the columns: they
+/// have none.
+fn key_values(layout: Option<&Layout>, key: &[u8]) -> Vec<Value> {
+    let Some(layout) = layout else { return Vec::new() };
+    let mut rows = Rows::new();
+    match relation::key::read_row(key, layout, &mut rows) {
+        Ok(()) if rows.len() == 1 => layout.values(rows.get(0)),
+        _ => Vec::new(),
     }
 }
 

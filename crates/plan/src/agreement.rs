@@ -262,10 +262,21 @@ fn of_compared(operator: &str, left: &mut Expr, right: &mut Expr, schema: &DFSch
         (None, Some(own)) => Ok(as_type(left, &own)),
         (Some(of_left), Some(of_right)) => {
             comparable(operator, &of_left, &of_right)?;
-            Ok(false)
+            Ok(without_zone(left, &of_left, &of_right) || without_zone(right, &of_right, &of_left))
         }
         (None, None) => Ok(false),
     }
+}
+
+/// An instant of the statement as a timestamp without a zone, where it is compared with such: cast to an instant these would have no
+/// infinity, and could not be looked for in a table.
+fn without_zone(value: &mut Expr, own: &DataType, other: &DataType) -> bool {
+    let meets = matches!((own, other), (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None)));
+    if !meets || value.any_column_refs() || value.contains_outer() {
+        return false;
+    }
+    *value = cast(std::mem::take(value), DataType::Timestamp(TimeUnit::Microsecond, None));
+    true
 }
 
 fn is_uuid(expr: &Expr, schema: &DFSchema) -> bool {

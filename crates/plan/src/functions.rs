@@ -36,14 +36,14 @@ impl Functions {
         let scalar = datafusion_functions::all_default_functions()
             .into_iter()
             .chain(datafusion_functions_nested::all_default_nested_functions());
-        // `now()` and its like are of the zone that is set.
+        // The day and the time of it are of the zone that is set.
         let config = settings::config();
         let scalar = scalar.map(|function| match function.inner().with_updated_config(&config) {
             Some(of_zone) => Arc::new(of_zone),
             None => function,
         });
         // Last, so that it takes the name.
-        let scalar = scalar.chain([to_char::function()]).chain(postgres::functions());
+        let scalar = scalar.chain([to_char::function(), postgres::moment::function()]).chain(postgres::functions());
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();
         let aggregate =
             datafusion_functions_aggregate::all_default_aggregate_functions().into_iter().map(exact::replace);

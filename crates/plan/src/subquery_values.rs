@@ -11,7 +11,6 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, Result, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::expr_rewriter::NamePreserver;
-use datafusion_expr::logical_plan::Subquery;
 use datafusion_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
@@ -50,7 +49,7 @@ fn value(expr: Expr) -> Result<Transformed<Expr>> {
 
 fn told(expr: Expr) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::ScalarSubquery(of) if !has_one_row(&of.subquery) && (!may_be_null(&of) || is_computed(&of)?) => {
+        Expr::ScalarSubquery(of) if !has_one_row(&of.subquery) => {
             Ok(Transformed::yes(or_null(Expr::ScalarSubquery(of))))
         }
         // What was analysed before is not told twice.
@@ -70,16 +69,6 @@ fn told(expr: Expr) -> Result<Transformed<Expr>> {
         }
         other => Ok(Transformed::no(other)),
     }
-}
-
-fn may_be_null(of: &Subquery) -> bool {
-    of.subquery.schema().fields().first().is_none_or(|field| field.is_nullable())
-}
-
-/// Whether the value is no column: once it is simplified it may be one that is never NULL.
-fn is_computed(of: &Subquery) -> Result<bool> {
-    let value = of.subquery.head_output_expr()?.map(Expr::unalias);
-    Ok(!matches!(value, Some(Expr::Column(_))))
 }
 
 /// Whether a query has a row whatever it reads.

@@ -228,7 +228,7 @@ fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> 
         data: reader.text(output, "data").unwrap_or(defaults.data),
         pg: listen(reader, output, "pg", defaults.pg),
         http: listen(reader, output, "http", defaults.http),
-        workers: reader.number(output, "workers", "a number from 1").filter(|n| *n > 0),
+        workers: workers(reader, output),
         memory: size(reader, output, "memory"),
         backlog: backlog(reader, output),
         reconcile: reconcile(reader, output),
@@ -332,6 +332,15 @@ fn seconds(text: &str) -> Option<u32> {
 fn percent(text: &str) -> Option<u32> {
     let number: u32 = text.trim().strip_suffix('%')?.trim_end().parse().ok()?;
     (1..=100).contains(&number).then_some(number)
+}
+
+/// Worker threads: none work with none.
+fn workers(reader: &mut Reader<'_>, output: &Node) -> Option<usize> {
+    let wanted = reader.number::<usize>(output, "workers", "a number from 1")?;
+    if let (0, Some(node)) = (wanted, output.get("workers")) {
+        reader.error(node, "`workers` should be a number from 1, not `0`");
+    }
+    Some(wanted).filter(|wanted| *wanted > 0)
 }
 
 fn size(reader: &mut Reader<'_>, map: &Node, key: &str) -> Option<u64> {

@@ -36,9 +36,20 @@ pub struct StoredTable {
 pub struct VirtualTable {
     pub name: TableName,
     pub schema: SchemaRef,
-    /// All its rows, in columns of `schema`.
-    pub rows: Arc<dyn Fn() -> RecordBatch + Send + Sync>,
+    pub rows: VirtualRows,
 }
+
+/// The rows of a [`VirtualTable`], in columns of its schema.
+#[derive(Clone)]
+pub enum VirtualRows {
+    /// Few: all of them when a query names the table.
+    Whole(Arc<dyn Fn() -> RecordBatch + Send + Sync>),
+    /// Any number: batches that are made as a query asks for them.
+    Batches(Arc<dyn Fn() -> Batches + Send + Sync>),
+}
+
+/// Batches that are made as they are asked for; an error ends them.
+pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + Send>;
 
 impl fmt::Debug for VirtualTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -45,11 +45,12 @@ mod snapshot;
 mod statement;
 mod storage;
 mod template;
+mod virtual_table;
 mod watch;
 mod watched;
 
 pub use asked::{Asked, Asking, Lesson};
-pub use catalog::{Access, Catalog, Documentation, Form, Reference, StoredTable, VirtualTable};
+pub use catalog::{Access, Batches, Catalog, Documentation, Form, Reference, StoredTable, VirtualRows, VirtualTable};
 pub use compare::{Difference, compare};
 pub use error::{Error, Result};
 pub use executor::{Answered, Executor};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::catalog::view::ViewTable;
-use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
+use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{DFSchema, ScalarValue, TableReference, plan_datafusion_err};
 use datafusion::config::ConfigOptions;
@@ -32,6 +32,7 @@ use crate::pg_catalog::{self, SystemTables};
 use crate::scan::StoredProvider;
 use crate::session::{Identity, Reads};
 use crate::storage::Storage;
+use crate::virtual_table;
 use crate::{output, statement};
 
 /// Views may be made of views this deep.
@@ -133,9 +134,7 @@ impl<'a> Names<'a> {
                 let rows = catalog.rows(table.id);
                 Ok(Arc::new(StoredProvider::new(Arc::clone(table), Arc::clone(self.storage), rows)))
             }
-            Relation::Virtual(table) => {
-                Ok(Arc::new(MemTable::try_new(Arc::clone(&table.schema), vec![vec![(table.rows)()]])?))
-            }
+            Relation::Virtual(table) => virtual_table::provider(table),
             Relation::View(name, sql) => {
                 let view = self.view(name, sql)?;
                 let is_granted = self.catalog.is_partial() && self.depth.get() == 0;

@@ -41,7 +41,7 @@ use futures::TryStreamExt as _;
 use plan::{TableName, parse_table_definition};
 use query::{
     Access, Asked, Catalog, Error, Form, Isolation, Reject, Runtime, Session, Settings, Storage, StoredTable,
-    VirtualTable, Visitor, compare, parse,
+    VirtualRows, VirtualTable, Visitor, compare, parse,
 };
 use relation::schema::{TYPE_NAME, registered_name};
 use relation::{DataType, Layout, Rows, Schema, TableId, Value};
@@ -597,7 +597,7 @@ fn models() -> VirtualTable {
         relation::columns::decode((0..1).map(|i| rows.get(i)), &layout, &[0, 1], &schema.to_arrow())
             .expect("a row that was just written")
     });
-    VirtualTable { name: TableName::new("tidemill", "models"), schema: arrow, rows }
+    VirtualTable { name: TableName::new("tidemill", "models"), schema: arrow, rows: VirtualRows::Whole(rows) }
 }
 
 async fn collect(session: &Session, sql: &str, values: &[ScalarValue]) -> Result<(String, Vec<String>), Error> {

@@ -380,7 +380,14 @@ fn text(changes: &Changes) -> String {
     lines.extend(changes.gone_tables.iter().map(|table| format!("- source table {table}")));
     lines.extend(changes.roles.iter().chain(&changes.dashboards).chain(&changes.syncs).cloned());
     lines.extend(changes.models.iter().map(line));
-    lines.extend(changes.views.iter().map(|view| format!("~ {view} (view)")));
+    lines.extend(changes.views.iter().map(|view| {
+        let mark = match () {
+            () if changes.new_views.contains(view) => '+',
+            () if changes.gone_views.contains(view) => '-',
+            () => '~',
+        };
+        format!("{mark} {view} (view)")
+    }));
     lines.extend(shortfall_of(changes));
     lines.extend(changes.restart.iter().map(|what| format!("restart to take it up: {what}")));
     let rebuilt = changes.models.iter().filter(|change| change.what != What::Removed).count();

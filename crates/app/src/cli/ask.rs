@@ -143,39 +143,29 @@ pub(super) async fn syncs(context: &Context, name: Option<&str>) -> anyhow::Resu
 }
 
 pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcome> {
-    let answers = ask_all(context, &found(context)?, &["reconcile models", NOT_KEPT]).await?;
-    let [answer, not_kept] = &answers[..] else { bail!("there is no answer") };
-    let equal = |row: &Vec<Option<String>>| row[2].as_deref().is_some_and(|v| v.starts_with('t'));
+    let answer = ask(context, &found(context)?, "reconcile models").await?;
+    let equal = |row: &Vec<Option<String>>| row[2].as_deref().map(|v| v.starts_with('t'));
     if context.json {
         print(&answer.json());
     } else {
         for row in &answer.rows {
             let cell = |i: usize| row[i].as_deref().unwrap_or_default();
-            let word = if equal(row) { "equal" } else { "DIFFERS" };
+            let word = match equal(row) {
+                Some(true) => "equal",
+                Some(false) => "DIFFERS",
+                None => {
+                    print(&format!("unknown  {}.{}  {}", cell(0), cell(1), cell(7)));
+                    continue;
+                }
+            };
             print(&format!("{word:<8} {}.{}  {} rows, {} expected, {}", cell(0), cell(1), cell(3), cell(4), cell(7)));
             for (mark, i) in [("only kept", 5), ("only expected", 6)] {
                 cell(i).lines().for_each(|line| print(&format!("         {mark}: {line}")));
             }
         }
     }
-    // What is not kept is not wrong, and not compared either.
-    let is_compared = |name: &str| {
-        answer.rows.iter().any(|row| {
-            row[0].as_deref().zip(row[1].as_deref()).is_some_and(|(schema, model)| name == format!("{schema}.{model}"))
-        })
-    };
-    for row in &not_kept.rows {
-        let cell = |i: usize| row[i].as_deref().unwrap_or_default();
-        if !is_compared(cell(0)) {
-            context.warn(&format!("not compared: {} is {}: {}", cell(0), cell(1), cell(2)));
-        }
-    }
-    Ok(if answer.rows.iter().all(equal) { Outcome::Ok } else { Outcome::Failed })
+    Ok(if answer.rows.iter().all(|row| equal(row) == Some(true)) { Outcome::Ok } else { Outcome::Failed })
 }
-
-/// Models of which there is nothing to be compared.
-const NOT_KEPT: &str = "select schema || '.' || model, state, message from tidemill.models \
-                        where materialized <> 'view' and state in ('parked', 'failed', 'building') order by 1";
 
 fn show(context: &Context, table: &Table) {
     if context.json { print(&table.json()) } else { print(&table.aligned()) }
@@ -185,12 +175,22 @@ fn show(context: &Context, table: &Table) {
 /// is no project, it is the one demo that runs.
 pub(super) fn found(context: &Context) -> anyhow::Result<Setup> {
     let setup = Setup::of_data(&context.global)?;
+    if context.global.project.is_some() && !setup.folder.is_dir() {
+        bail!("there is no folder {}", setup.folder.display());
+    }
     if context.global.data.is_some() || setup.data.join("store").is_dir() || setup.is_project() {
         return Ok(setup);
     }
     let mut demos = crate::demo::running();
     match (demos.pop(), demos.is_empty()) {
-        (None, _) => Ok(setup),
+        (None, _) => {
+            let folder = std::path::absolute(&setup.folder).unwrap_or_else(|_| setup.folder.clone());
+            bail!(
+                "there is no project in {}\nHint: Run this in a dbt project (a folder with dbt_project.yml), or give one with \
+                 --project; `tidemill init` makes one.",
+                folder.display()
+            )
+        }
         (Some(data), true) => {
             context.progress(&format!("there is no project here: the demo that runs in {} is asked", data.display()));
             Ok(Setup { data, ..setup })

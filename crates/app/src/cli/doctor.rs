@@ -85,7 +85,7 @@ async fn destinations(setup: &Setup) -> anyhow::Result<Vec<(String, Vec<Check>)>
         }
         match (check::followed(sync, &known, &contents), &sync.settings) {
             (_, Err(reason)) => checks.push(Check::failed("settings", reason.clone(), "", "")),
-            (Followed::Unknown(reason), Ok(_)) => checks.push(Check::warning(
+            (Followed::Unknown(reason) | Followed::Keyless { reason, .. }, Ok(_)) => checks.push(Check::warning(
                 "sync",
                 format!("sync \"{name}\" is not asked for: it is not known what it delivers"),
                 reason,

@@ -69,7 +69,7 @@ struct GlobalArgs {
     #[arg(long, short, global = true)]
     quiet: bool,
     /// error, warn, info, debug or trace; also per module, as in `warn,engine=debug` [default: info for `up`, else warn]
-    #[arg(long, global = true, value_name = "LEVEL", env = "TIDEMILL_LOG")]
+    #[arg(long, global = true, value_name = "LEVEL", env = "TIDEMILL_LOG", value_parser = log_level)]
     log: Option<String>,
 }
 
@@ -374,6 +374,19 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
             failed.map(|()| Outcome::Ok)
         }
     }
+}
+
+/// What `--log` may be. Errors: a part of it is no level.
+fn log_level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        if !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
+            return Err(format!("`{level}` is no level: one of {}", LEVELS.join(", ")));
+        }
+    }
+    tracing_subscriber::EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 fn start_logging(cli: &Cli) {

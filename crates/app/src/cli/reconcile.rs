@@ -65,7 +65,7 @@ pub(super) async fn source(context: &Context, args: SourceArgs) -> anyhow::Resul
         }
     };
     if context.json {
-        print(&serde_json::to_string(&compared)?);
+        print(&serde_json::to_string(&compared.iter().map(json).collect::<Result<Vec<_>, _>>()?)?);
     } else {
         texts(&compared, begun_us).iter().for_each(|text| print(text));
     }
@@ -77,7 +77,7 @@ pub(super) async fn source(context: &Context, args: SourceArgs) -> anyhow::Resul
     if args.repair && !differing.is_empty() {
         super::repair::order(context, Order::Resnapshot { tables: differing, source: None }).await?;
     }
-    let is_equal = compared.iter().all(|table| table.equal == Some(true));
+    let is_equal = compared.iter().all(|table| table.equal == Some(true) || table.is_incomparable);
     Ok(if is_equal && !compared.is_empty() { Outcome::Ok } else { Outcome::Failed })
 }
 
@@ -90,8 +90,9 @@ async fn of_stopped(context: &Context, setup: &Setup, args: &SourceArgs) -> anyh
     let opened = opening::opened(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, waits);
     let warehouse = Arc::new(opened.await?);
     let say = |text: String| context.progress(&text);
-    let mut compared = Vec::new();
-    for (name, of, places) in source::feeds(setup, args.name.as_deref()).await? {
+    let feeds = source::feeds(setup, args.name.as_deref()).await?;
+    let mut compared = feeds.passed_over;
+    for (name, of, places) in feeds.comparable {
         let store = warehouse.engine.store().clone();
         let ours = Ours {
             number: warehouse.engine.source(&name).unwrap_or_default(),
@@ -135,7 +136,7 @@ pub(super) fn history(context: &Context) -> anyhow::Result<Outcome> {
                 ago(now_us - run.ended_us)
             ));
         }
-        if let Some(unfinished) = &of.unfinished {
+        if let Some(unfinished) = of.unfinished.as_ref().filter(|unfinished| unfinished.has_found()) {
             let at = match unfinished.progress() {
                 Some((table, rows)) => format!(", in {table} behind {rows} rows"),
                 None => String::new(),
@@ -156,19 +157,39 @@ fn texts(compared: &[Compared], begun_us: i64) -> Vec<String> {
     };
     let text = |together: &[Compared]| match together {
         [alone] => text(alone, begun_us),
-        [first, ..] => format!("unknown  {} tables of {}  {}", together.len(), first.source, first.message),
+        [first, ..] => format!("{}  {} tables of {}  {}", word(first), together.len(), first.source, first.message),
         [] => String::new(),
     };
     compared.chunk_by(is_same).map(text).collect()
 }
 
-/// How a table compares; what was compared before this command was given says so.
-fn text(table: &Compared, begun_us: i64) -> String {
-    let word = match table.equal {
+fn word(table: &Compared) -> &'static str {
+    match table.equal {
         Some(true) => "equal",
         Some(false) => "DIFFERS",
+        None if table.is_incomparable => "skipped",
         None => "unknown",
-    };
+    }
+}
+
+/// How a table compares, for programs: rows that nobody has counted have no number.
+fn json(table: &Compared) -> serde_json::Result<serde_json::Value> {
+    let mut of = serde_json::to_value(table)?;
+    if let Some(of) = of.as_object_mut() {
+        if table.compared_us.is_none() {
+            for rows in ["rows", "rows_expected"] {
+                of.insert(rows.to_owned(), serde_json::Value::Null);
+            }
+        }
+        of.remove("is_incomparable");
+        of.insert("comparable".to_owned(), (!table.is_incomparable).into());
+    }
+    Ok(of)
+}
+
+/// How a table compares; what was compared before this command was given says so.
+fn text(table: &Compared, begun_us: i64) -> String {
+    let word = word(table);
     let counts = match table.equal {
         Some(_) => {
             let earlier = table.compared_from_us.filter(|from| *from < begun_us);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use connect::Failure;
 use connect::destination::{At, Problem};
 use plan::TableName;
-use project::{Diagnostic, Place, Sync, SyncPart};
+use project::{Diagnostic, Place, Severity, Sync, SyncPart};
 use relation::Schema;
 
 use super::wanted::settings;
@@ -38,7 +38,27 @@ pub(crate) fn findings(
                 let problems = sync.target(&schema).err().unwrap_or_default();
                 found.extend(problems.into_iter().map(|problem| finding(&sync.sync, problem)));
             }
-            Followed::Unknown(reason) => unknown(sync, reason),
+            Followed::Keyless { columns, reason, is_declared } => {
+                let problems = sync.problems_but_for_key(&columns);
+                found.extend(problems.into_iter().map(|problem| {
+                    let of_column = !matches!(problem.at, At::To(_));
+                    let found = finding(&sync.sync, problem);
+                    match is_declared && of_column {
+                        // It may have more columns than are declared.
+                        true => Diagnostic { severity: Severity::Warning, ..found }.detail(format!(
+                            "The columns of {} are known as they are declared: `tidemill check --online` asks the source.",
+                            sync.relation
+                        )),
+                        false => found,
+                    }
+                }));
+                unknown(sync, reason);
+            }
+            Followed::Unknown(reason) => {
+                let problems = sync.problems_of_file();
+                found.extend(problems.into_iter().map(|problem| finding(&sync.sync, problem)));
+                unknown(sync, reason);
+            }
         }
     }
     found
@@ -58,6 +78,12 @@ pub(crate) fn findings_over(
 /// What a sync follows, as far as it is known.
 pub(crate) enum Followed {
     Columns(Schema),
+    /// Its columns are known, and not which of them are its key. Whether they are a table's own, as it is declared.
+    Keyless {
+        columns: Schema,
+        reason: String,
+        is_declared: bool,
+    },
     /// Why it is not known.
     Unknown(String),
 }
@@ -79,7 +105,11 @@ pub(crate) fn followed(sync: &WantedSync, known: &Known, contents: &Contents) ->
         *table == name || readers.contains(name)
     });
     match declared.filter(|_| schema.key.is_empty()) {
-        Some(table) => Followed::Unknown(format!("the key of {table} is not known")),
+        Some(table) => Followed::Keyless {
+            columns: schema.clone(),
+            reason: format!("the key of {table} is not known"),
+            is_declared: table == name,
+        },
         None => Followed::Columns(schema.clone()),
     }
 }

@@ -57,6 +57,11 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(300);
 pub(super) const TAKEN_FIRST: Duration = Duration::from_secs(5);
 pub(super) const TAKEN_LONGEST: Duration = Duration::from_secs(3_600);
 
+/// A portion that takes longer, or does not come through, is followed by half as large ones, down to these rows; one that takes
+/// a quarter of that by twice as large ones, as long as there is room.
+pub(super) const SLOW: Duration = Duration::from_secs(20);
+const ROWS_MIN: usize = 500;
+
 /// What a guard has held is counted anew for one of so many parts of the time at most.
 const RECOUNT_PART: u32 = 20;
 
@@ -114,8 +119,10 @@ pub(crate) struct Courier {
     pub(crate) outboxes: Outboxes,
     pub(crate) line: Arc<Line>,
     pub(crate) post: Post,
-    /// Of its portions.
+    /// Of its portions, as they are now.
     limits: Limits,
+    /// Rows that they may have at most.
+    rows_max: usize,
     rivalry: Rivalry,
 }
 
@@ -211,7 +218,7 @@ impl Courier {
         let is_sealed = (post.kind_of)(&of.settings.kind).is_some_and(|kind| kind.seals(&of.target.to));
         let reader = if is_sealed { reader.sealed() } else { reader };
         let limits = limits((post.kind_of)(&of.settings.kind));
-        Self { of, reader: Some(reader), outboxes, line, post, limits, rivalry: Rivalry::new() }
+        Self { of, reader: Some(reader), outboxes, line, post, limits, rows_max: limits.rows, rivalry: Rivalry::new() }
     }
 
     /// Delivers until stopped, behind whoever did before.
@@ -420,6 +427,7 @@ impl Courier {
             (said, begun.elapsed())
         };
         let ((said, took), ahead) = tokio::join!(delivering, self.read_ahead(lookahead));
+        self.limits.rows = rows_after(self.limits.rows, self.rows_max, said.is_ok().then_some(took));
         let (said, ahead) = (said.map_err(Ended::Down)?, ahead?);
         let now = self.post.clock.now_us();
         let tried = tried(&portion, &packed, &said, took, now);
@@ -588,6 +596,15 @@ fn left_for(sync: &str, wait: Duration) -> String {
     )
 }
 
+/// How many rows portions have after one that took so long, or did not come through.
+fn rows_after(rows: usize, rows_max: usize, took: Option<Duration>) -> usize {
+    match took {
+        Some(took) if took <= SLOW / 4 => rows.saturating_mul(2).min(rows_max),
+        Some(took) if took <= SLOW => rows,
+        _ => (rows / 2).max(ROWS_MIN).min(rows),
+    }
+}
+
 /// How large the portions of a kind of destination may be.
 pub(super) fn limits(kind: Option<&'static dyn DestinationKind>) -> Limits {
     let default = Limits::default();
@@ -679,6 +696,24 @@ mod tests {
     use super::*;
     use crate::clock::WallClock;
     use crate::delivery::DeliveryStatus;
+
+    #[test]
+    fn portions_are_as_large_as_goes_through_in_time() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let after = |rows, took| rows_after(rows, 10_000, took);
+        assert_eq!(
+            (after(10_000, seconds(1)), after(10_000, seconds(19)), after(10_000, seconds(21))),
+            (10_000, 10_000, 5_000)
+        );
+        assert_eq!(
+            (after(1_250, seconds(6)), after(1_250, seconds(5)), after(9_000, seconds(0))),
+            (1_250, 2_500, 10_000)
+        );
+        let mut rows = 10_000;
+        (0..10).for_each(|_| rows = after(rows, None));
+        assert_eq!(rows, ROWS_MIN);
+        assert_eq!(rows_after(100, 100, None), 100);
+    }
 
     #[test]
     fn a_sync_that_is_taken_back_and_forth_is_left_longer_and_longer() {

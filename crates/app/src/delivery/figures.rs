@@ -2,7 +2,6 @@
 //!
 //! What stands in the outboxes is read from snapshots every second, beside the pump.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::clock::{Clock as _, WallClock};
 use crate::output::json_row;
 use crate::reason::Reason;
 use crate::stale::{BEHIND_US, Doubt};
-use crate::status::{Facts, REMEMBERED_MAX, RejectStatus, Status};
+use crate::status::{Facts, RejectStatus, Status};
 
 /// How often the outboxes are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -193,26 +192,16 @@ impl DeliveryStatus {
 struct Looked {
     step: u64,
     outboxes: Vec<OutboxStatus>,
-    refused: VecDeque<RejectStatus>,
 }
 
 fn look(status: &Status, outboxes: Outboxes) -> engine::Result<Looked> {
     let snapshot = status.store().snapshot();
     let all = outboxes.status(&snapshot)?;
-    let mut refused = VecDeque::new();
-    // Rows of a sync that is wanted no more are nobody's.
-    for outbox in all.iter().filter(|outbox| outbox.refused_rows > 0 && !outbox.is_retired) {
-        let rows = outboxes.refused(&snapshot, &outbox.name, REMEMBERED_MAX - refused.len())?;
-        refused.extend(rows.into_iter().map(|row| reject(outbox, row)));
-        if refused.len() >= REMEMBERED_MAX {
-            break;
-        }
-    }
-    Ok(Looked { step: snapshot.step(), outboxes: all, refused })
+    Ok(Looked { step: snapshot.step(), outboxes: all })
 }
 
 /// A refused row as `tidemill.rejects` shows it.
-fn reject(outbox: &OutboxStatus, row: RefusedRow) -> RejectStatus {
+pub(crate) fn reject(outbox: &OutboxStatus, row: RefusedRow) -> RejectStatus {
     let key = row.key.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let names = row.schema.columns.iter().map(|column| &column.name);
     let shown = row.row.as_ref().map(|values| json_row(names.zip(values)));
@@ -243,7 +232,6 @@ fn note(facts: &mut Facts, moments: &Moments, looked: Looked) {
         delivery.oldest_us = outbox.oldest.and_then(|step| moments.since(step));
         delivery.outbox = Some(outbox);
     }
-    facts.refused = looked.refused;
 }
 
 /// Notes which syncs follow what is out of date.

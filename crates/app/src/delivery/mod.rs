@@ -75,6 +75,7 @@ mod tests {
         let waits = [
             (courier::OURS_WAIT.as_secs(), "again every 60 s", 60),
             (courier::AWAY_LONGEST.as_secs(), "at last every 30 s", 30),
+            (courier::SLOW.as_secs(), "longer than 20 s", 20),
             (courier::LOOK_AGAIN.as_secs(), "five minutes without anything", 300),
             (courier::LOOK.as_secs(), "every 15 seconds while", 15),
             (courier::TAKEN_FIRST.as_secs(), "at first for 5 s", 5),

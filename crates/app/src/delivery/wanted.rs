@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use connect::destination::{DestinationKind, KINDS, Place, Problem, Target, kind_of};
+use connect::destination::{At, DestinationKind, KINDS, Place, Problem, Target, kind_of};
 use connect::{Failure, Settings};
 use engine::outbox::Definition;
 use plan::TableName;
 use project::{Connection, Dependency, Diagnostic, OnLeave, Project, Sync};
-use relation::Schema;
+use relation::{Column, DataType, Schema};
 
 use crate::setup::Setup;
 use crate::sources;
@@ -194,6 +194,40 @@ impl WantedSync {
             found.extend(kind.lacks(settings, &target));
         }
         if found.is_empty() { Ok(target) } else { Err(found) }
+    }
+
+    /// What is wrong with it over a relation of these columns of which the key is not known: nothing that depends on the key.
+    pub(crate) fn problems_but_for_key(&self, columns: &Schema) -> Vec<Problem> {
+        let named = self.sync.matched.iter().filter_map(|(_, column)| columns.position(column));
+        let key: Vec<usize> = match self.sync.matched.is_empty() {
+            true => (0..columns.columns.len()).collect(),
+            false => named.collect(),
+        };
+        // Where no column of `match` is there, each of them is told all the same.
+        let key = if key.is_empty() { vec![0] } else { key };
+        let problems = self.target(&Schema::new(columns.columns.clone(), key)).err().unwrap_or_default();
+        let is_of_key = |problem: &Problem| match &problem.at {
+            At::Sync => true,
+            At::Match(_) => !problem.message.starts_with("there is no column"),
+            At::To(_) | At::Field(_) => false,
+        };
+        problems.into_iter().filter(|problem| !is_of_key(problem)).collect()
+    }
+
+    /// What is wrong with what it says of its destination, whatever the columns are that it follows.
+    pub(crate) fn problems_of_file(&self) -> Vec<Problem> {
+        let sync = &self.sync;
+        let named = sync.matched.iter().chain(sync.fields.iter().flatten()).map(|(_, column)| column.clone());
+        // Whatever may be meant as a column is one.
+        let texts = sync.to.values().filter_map(serde_json::Value::as_str);
+        let in_texts = texts.flat_map(|text| {
+            let held = text.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+            held.chain([text]).map(str::to_owned).collect::<Vec<_>>()
+        });
+        let names: BTreeSet<String> = named.chain(in_texts).chain(["id".to_owned()]).collect();
+        let columns: Vec<_> = names.into_iter().map(|name| Column::new(name, DataType::Int64)).collect();
+        let problems = self.problems_but_for_key(&Schema::new(columns, Vec::new()));
+        problems.into_iter().filter(|problem| matches!(problem.at, At::To(_))).collect()
     }
 
     /// The outbox that hands out what it delivers.

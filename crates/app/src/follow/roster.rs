@@ -294,11 +294,14 @@ impl Roster {
                 entry.tables.retain(|name, _| !tables.contains(name));
             }
             // What has ended follows nothing.
-            if let Err(error) = self.command(&source, Commanded::LetGo(tables)).await
+            if let Err(error) = self.command(&source, Commanded::LetGo(tables.clone())).await
                 && *self.outlet.stopped.borrow()
             {
                 return Err(error);
             }
+            // Of what was never stored nothing is left that could go by itself.
+            let mut facts = self.outlet.status.facts();
+            facts.tables.retain(|name, status| status.is_stored || !tables.contains(name));
         }
         Ok(())
     }

@@ -15,11 +15,9 @@ use super::seen::{Seen, StepLatency, Times};
 use crate::backlog;
 use crate::clock::Clock as _;
 use crate::reason::Reason;
-use crate::recent::{Recent, RecentChange, RecentStep};
+use crate::recent::{RecentChange, RecentStep};
 use crate::stale::AGAIN;
-use crate::status::{
-    Doubt, Facts, ModelStatus, REJECTS_MAX, REMEMBERED_MAX, RejectStatus, TableStatus, is_stopped_state,
-};
+use crate::status::{Doubt, Facts, ModelStatus, Noticed, REJECTS_MAX, TableStatus, is_stopped_state};
 use crate::system_tables;
 use crate::warehouse::{Contents, Warehouse};
 
@@ -349,7 +347,6 @@ impl Pump {
         self.refreshed_us = self.uptime.now_us();
         let engine = &self.warehouse.engine;
         // Read before the facts are taken: who shows them should not wait for the store.
-        let rejects = engine.rejects(REMEMBERED_MAX);
         let lacking = engine.reject_counts(REJECTS_MAX).unwrap_or_default();
         let mut guard = self.status.facts();
         let facts = &mut *guard;
@@ -364,6 +361,7 @@ impl Pump {
             status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
             status.rows = engine.row_count(table.id);
             status.rejects = engine.reject_count(table.id) + coming.get(&table.name).copied().unwrap_or(0);
+            status.is_stored = true;
             let was_parked = status.state == "parked";
             status.state = load_word(&table.load).to_owned();
             status.was_whole = table.load.was_whole();
@@ -385,17 +383,13 @@ impl Pump {
         }
         for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
-            status.rejects = lacking.get(&model.name).copied().unwrap_or(0);
+            status.rejects = lacking.of_models.get(&model.name).copied().unwrap_or(0);
         }
         self.work_out(facts, now);
-        if let Ok(rejects) = rejects {
-            let before = std::mem::take(&mut facts.rejects);
-            let known = before.iter().map(|reject| (reject.id.as_str(), reject)).collect();
-            // What is found at a start was there before: since when, nobody knows any more.
-            let of_now = |node: &str| facts.started.then(|| Noticed { position: sources_of(facts, node), at_us: now });
-            let rejects = rejects.into_iter().map(|reject| shown(reject, &known, &facts.recent, &of_now)).collect();
-            facts.rejects = rejects;
-        }
+        facts.rejected.reader = Some(engine.reject_reader());
+        facts.rejected.outboxes = Some(engine.outboxes());
+        facts.rejected.of_models = lacking.all;
+        note_failed(facts, lacking.failed_in, now);
         facts.sample(now);
         drop(guard);
         self.note_waits();
@@ -403,10 +397,21 @@ impl Pump {
     }
 }
 
-/// Where sources are when something is noticed, and when that is.
-struct Noticed {
-    position: String,
-    at_us: i64,
+/// Notes when rows failed. Of a model's reject the engine knows the step alone: when that became visible, and where its sources were then,
+/// is known for as long as the step is remembered, and from then on. One that a build has found is as of when it was noticed, and what is
+/// found at a start was there before: since when, nobody knows any more.
+fn note_failed(facts: &mut Facts, failed_in: BTreeSet<(String, u64)>, now_us: i64) {
+    let mut known = std::mem::take(&mut facts.rejected.failed_in);
+    let noticed = |place: &(String, u64)| match facts.recent.of(place.1) {
+        Some(step) => Noticed { position: step.position.clone(), at_us: step.visible_us },
+        None if facts.started => Noticed { position: sources_of(facts, &place.0), at_us: now_us },
+        None => Noticed::default(),
+    };
+    let all = failed_in.into_iter().map(|place| {
+        let at = known.remove(&place).unwrap_or_else(|| noticed(&place));
+        (place, at)
+    });
+    facts.rejected.failed_in = all.collect();
 }
 
 /// Where the sources are that a table or model stands on, for people.
@@ -422,46 +427,6 @@ fn sources_of(facts: &Facts, node: &str) -> String {
     match positions[..] {
         [(_, alone)] => alone.to_owned(),
         _ => positions.iter().map(|(name, position)| format!("{name}: {position}")).collect::<Vec<_>>().join("; "),
-    }
-}
-
-/// A reject, with what is known beside it. Of a model's the engine knows the step alone: when that became visible, and where its
-/// sources were then, is known for as long as the step is remembered, and from then on. One that a build has found is as of when it was
-/// noticed.
-fn shown(
-    reject: engine::Reject,
-    known: &BTreeMap<&str, &RejectStatus>,
-    recent: &Recent,
-    of_now: &impl Fn(&str) -> Option<Noticed>,
-) -> RejectStatus {
-    let (mut position, mut first_at_us) = (reject.position, reject.at_us);
-    if first_at_us == 0 {
-        if let Some(known) = known.get(reject.id.as_str()).filter(|known| known.step == reject.step) {
-            (position, first_at_us) = (known.position.clone(), known.first_at_us);
-        } else if let Some(step) = recent.of(reject.step) {
-            (position, first_at_us) = (step.position.clone(), step.visible_us);
-        } else if let Some(noticed) = of_now(&reject.node) {
-            (position, first_at_us) = (noticed.position, noticed.at_us);
-        }
-    }
-
-    let row = match reject.row {
-        engine::RejectedRow::Text(text) => text,
-        engine::RejectedRow::Columns(columns) => {
-            crate::output::json_row(columns.iter().map(|(name, value)| (name, value)))
-        }
-    };
-    RejectStatus {
-        id: reject.id,
-        node: reject.node,
-        reason: reject.reason,
-        code: reject.code,
-        key: reject.key.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        row,
-        position,
-        first_at_us,
-        step: reject.step,
-        of: None,
     }
 }
 

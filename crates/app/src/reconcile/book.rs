@@ -70,6 +70,11 @@ impl Unfinished {
         Self { by, begun_us: now_us, done: Vec::new(), partial: None }
     }
 
+    /// Whether there is anything to go on with.
+    pub fn has_found(&self) -> bool {
+        self.partial.is_some() || self.done.iter().any(|compared| compared.equal.is_some())
+    }
+
     /// The table that is being compared, with the rows that are behind it.
     pub fn progress(&self) -> Option<(String, i64)> {
         let partial = self.partial.as_ref()?;
@@ -181,6 +186,7 @@ mod tests {
         let mut book = Book::default();
         let shop = book.sources.entry("shop".to_owned()).or_default();
         shop.unfinished = Some(Unfinished::new(By::Hand, 5));
+        assert!(!shop.unfinished.as_ref().unwrap().has_found());
         book.write(folder.path()).unwrap();
         assert_eq!(Book::read(folder.path()).unwrap(), book);
         let path = folder.path().join("reconcile.json");

@@ -142,7 +142,9 @@ impl Keeper {
         let mine = self.turn.lock().await;
         let global = Arc::clone(&self.global);
         let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
-        let Some((name, of, mut places)) = feeds(&setup, Some(source)).await?.pop() else { return Ok(()) };
+        let Some((name, of, mut places)) = feeds(&setup, Some(source)).await?.comparable.pop() else {
+            return Ok(());
+        };
         places.retain(|(name, _)| tables.contains(name));
         let ours = self.ours(name.clone(), places).await?;
         let pace = Pace {
@@ -175,8 +177,12 @@ impl Keeper {
             let is_time = of.and_then(super::book::OfSource::ended_us).is_none_or(|ended| is_over(ended, every_us));
             (is_left || is_time) && tries.get(*name).is_none_or(|tried| is_over(*tried, AGAIN_US.min(every_us)))
         };
-        // Of one that is paused or away nothing is read.
-        let read = facts.sources.iter().filter(|(_, source)| source.is_read()).map(|(name, _)| name);
+        // Of one that is paused or away nothing is read, and with one of some kinds nothing can be compared.
+        let is_comparable = |word: &str| {
+            crate::sources::kinds().find(|kind| kind.is_of(word)).is_none_or(connect::SourceKind::is_comparable)
+        };
+        let read = facts.sources.iter().filter(|(_, source)| source.is_read() && is_comparable(&source.kind));
+        let read = read.map(|(name, _)| name);
         read.filter(is_due).cloned().collect()
     }
 
@@ -202,7 +208,7 @@ impl Keeper {
     pub async fn look(&self, source: &str, table: &TableName, condition: &str) -> anyhow::Result<Amendment> {
         let global = Arc::clone(&self.global);
         let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
-        let Some((name, of, mut places)) = feeds(&setup, Some(source)).await?.pop() else {
+        let Some((name, of, mut places)) = feeds(&setup, Some(source)).await?.comparable.pop() else {
             bail!("there is no source \"{source}\"");
         };
         places.retain(|(name, _)| name == table);
@@ -232,8 +238,9 @@ impl Keeper {
         let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
         let told = |book: &Book| self.status.facts().reconciled = book.clone();
         let notes = Notes { data: &self.data, clock: &*self.clock, by, restart, told: &told };
-        let mut compared = Vec::new();
-        for (name, source, places) in feeds(&setup, wanted).await? {
+        let feeds = feeds(&setup, wanted).await?;
+        let mut compared = feeds.passed_over;
+        for (name, source, places) in feeds.comparable {
             let ours = self.ours(name, places).await?;
             compared.extend(compare(&source, &ours, pace, &notes).await?);
         }

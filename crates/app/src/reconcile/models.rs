@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use plan::delimited;
+use plan::{TableName, delimited};
 use query::{Difference, Isolation, Session};
 
 use crate::definition::PlannedModel;
@@ -23,10 +23,15 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// Whether the model is right.
-    pub fn is_equal(&self) -> bool {
-        self.difference.as_ref().is_some_and(|d| d.equal)
+    /// Whether the model is right; none where that is not known.
+    pub fn is_equal(&self) -> Option<bool> {
+        Some(self.difference.as_ref()?.equal)
     }
+}
+
+/// A model of which there is nothing to be compared, and why.
+pub fn unknown(name: &TableName, why: String) -> Compared {
+    Compared { schema: name.schema.clone(), model: name.name.clone(), difference: None, message: why }
 }
 
 /// Compares all models, each pair at the step of the session.

@@ -113,6 +113,9 @@ pub struct Compared {
     pub position: String,
     pub step: u64,
     pub message: String,
+    /// Its source is of a kind with which nothing can be compared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_incomparable: bool,
     /// It was not compared, since its columns are others in the source: nothing of it is right before it is loaded anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_other_columns: bool,
@@ -152,13 +155,38 @@ impl Compared {
 /// A source of a project, and the names and places of its tables.
 pub type Feed = (String, Arc<dyn Source>, Vec<(TableName, TablePlace)>);
 
-/// The sources of a project, or the one of a name. Errors: there is none of that name.
-pub async fn feeds(setup: &Setup, wanted: Option<&str>) -> anyhow::Result<Vec<Feed>> {
+/// What is to be compared.
+pub struct Feeds {
+    pub comparable: Vec<Feed>,
+    /// Tables of sources of a kind with which nothing can be compared, where nobody has named one.
+    pub passed_over: Vec<Compared>,
+}
+
+/// The sources of a project, or the one of a name. Errors: there is none of that name, or nothing can be compared with it.
+pub async fn feeds(setup: &Setup, wanted: Option<&str>) -> anyhow::Result<Feeds> {
     let mut found = Vec::new();
+    let mut passed_over = Vec::new();
     let mut known = Vec::new();
     for feed in setup.feeds()? {
         known.push(feed.connection.name.clone());
         if wanted.is_some_and(|wanted| wanted != feed.connection.name) {
+            continue;
+        }
+        let kind = crate::sources::kind(feed.connection).ok();
+        if let Some(kind) = kind.filter(|kind| !kind.is_comparable()) {
+            let word = kind.types().first().copied().unwrap_or_default();
+            let why = format!("a source of the type `{word}` cannot be compared: it does not keep what it has sent");
+            if wanted.is_some() {
+                anyhow::bail!("{}: {why}", feed.connection.name);
+            }
+            passed_over.extend(feed.tables.iter().map(|table| Compared {
+                source: feed.connection.name.clone(),
+                schema: table.source.clone(),
+                table: table.name.clone(),
+                message: why.clone(),
+                is_incomparable: true,
+                ..Compared::default()
+            }));
             continue;
         }
         let names = feed.tables.iter().map(|table| TableName::new(&table.source, &table.name));
@@ -173,7 +201,7 @@ pub async fn feeds(setup: &Setup, wanted: Option<&str>) -> anyhow::Result<Vec<Fe
     if let (Some(wanted), true) = (wanted, found.is_empty()) {
         anyhow::bail!("there is no source \"{wanted}\"\nHint: One of: {}.", known.join(", "));
     }
-    Ok(found)
+    Ok(Feeds { comparable: found, passed_over })
 }
 
 /// How fast a source is read, and who is told how far it is.
@@ -287,7 +315,7 @@ impl<'a> Comparison<'a> {
         let mut book = Book::read(notes.data)?;
         let now_us = notes.clock.now_us();
         let earlier = book.sources.entry(ours.source.clone()).or_default().goes_on(now_us);
-        let mut run = match earlier.filter(|_| !notes.restart) {
+        let mut run = match earlier.filter(|earlier| !notes.restart && earlier.has_found()) {
             None => Unfinished::new(notes.by, now_us),
             Some(earlier) => {
                 (pace.progress)(format!(
@@ -310,7 +338,7 @@ impl<'a> Comparison<'a> {
     /// Notes how far it is.
     fn note(&mut self) -> anyhow::Result<()> {
         let of = self.book.sources.entry(self.ours.source.clone()).or_default();
-        of.unfinished = Some(self.run.clone());
+        of.unfinished = Some(self.run.clone()).filter(Unfinished::has_found);
         for compared in &self.run.done {
             of.tables.insert(compared.name().to_string(), compared.clone());
         }

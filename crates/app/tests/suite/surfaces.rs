@@ -118,7 +118,8 @@ fn of_model(http: &str, level: &str, run: Ask<'_>) -> Result<Lines, String> {
     lines.push(("the tile", if tile.is_empty() { between(&board, "<p class=\"trouble\">", "</p>") } else { tile }));
     let (compared, _) = run(&["reconcile", "models"])?;
     let compared = compared.lines().find(|line| line.contains("public.revenue")).unwrap_or("not compared");
-    let compared = compared.split_once("expected, ").map_or(compared, |(_, message)| message);
+    let told = compared.split_once("expected, ").or_else(|| compared.split_once("public.revenue  "));
+    let compared = told.map_or(compared, |(_, message)| message);
     lines.push(("reconcile models", compared.to_owned()));
     let said = run(&["query", "select * from today"])?.1;
     lines.push(("query", said.lines().map(str::trim).collect::<Vec<_>>().join(" ")));

@@ -11,7 +11,7 @@ use super::{Begun, Destination, Down, Outcome, Portion, Seal};
 /// How long a portion may take. Locks of others are waited for in this time.
 pub(super) const PORTION_PATIENCE: Duration = Duration::from_secs(300);
 /// How long it may take to look at what is there.
-const LOOK_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where one sync's rows go, and how sessions with it are opened and used.
 #[async_trait]
@@ -21,6 +21,11 @@ pub(super) trait Route: Send + Sync {
 
     /// See [`Destination::begin`].
     async fn begin(&self, rows: u64) -> Result<(Self::Session, Begun), Down>;
+
+    /// How long that may take: whoever delivered before may hold what is taken over as long as a portion of theirs takes.
+    fn begin_patience(&self) -> Duration {
+        PORTION_PATIENCE
+    }
 
     /// See [`Destination::deliver`]. A session that has failed, or was left in the middle of it, is not used again.
     async fn deliver(
@@ -81,7 +86,9 @@ impl<R: Route + 'static> Sessions<R> {
 impl<R: Route + 'static> Destination for Sessions<R> {
     async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
         self.session = None;
-        let (session, begun) = self.route.begin(rows).await.map_err(|down| self.named(down))?;
+        let patience = self.route.begin_patience();
+        let begun = timeout(patience, self.route.begin(rows)).await.map_err(|_| self.silent(patience))?;
+        let (session, begun) = begun.map_err(|down| self.named(down))?;
         self.session = Some(session);
         Ok(begun)
     }
@@ -134,6 +141,33 @@ mod tests {
             session.1 += 1;
             if session.1 > 1 { Err(Down::passing(format!("{session:?}"), "")) } else { Ok(Vec::new()) }
         }
+    }
+
+    /// Lets in, and says nothing more.
+    struct Silent;
+
+    #[async_trait]
+    impl Route for Silent {
+        type Session = ();
+
+        async fn begin(&self, _: u64) -> Result<((), Begun), Down> {
+            std::future::pending().await
+        }
+
+        fn begin_patience(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        async fn deliver(&self, (): &mut (), _: &Portion, _: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn who_lets_in_and_is_silent_is_not_waited_for_without_an_end() {
+        let mut sessions = Sessions::of("there".to_owned(), Silent);
+        let said = sessions.begin(0).await.map_err(|down| down.failure.message);
+        assert_eq!(said.map(drop), Err("no sign of life of there for 0 s".to_owned()));
     }
 
     #[tokio::test]

@@ -3,9 +3,10 @@
 //! The law: the default prints what the value is; [`Style::compat`] prints what Maxwell makes of it, where that is something
 //! else. Nothing else differs between the two, and no value of either is lost.
 
+use crate::base64;
 use crate::source::mysql::log::parts::{
     Charset, Content, Parts, Raw, Read, Span, Spelling, geometry, inflate_column, json_diff, temporal, word,
-    write_base64, write_quoted,
+    write_quoted,
 };
 
 use super::java;
@@ -331,7 +332,7 @@ pub(crate) fn write_inlined(bytes: &[u8], out: &mut Vec<u8>) {
 
 pub(crate) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    write_base64(bytes, out);
+    base64::push(out, bytes);
     out.push(b'"');
 }
 

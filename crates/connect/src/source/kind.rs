@@ -29,6 +29,11 @@ pub trait SourceKind: Send + Sync {
         self.types().contains(&wanted)
     }
 
+    /// Whether tables can be compared with such a source: see [`Source::open_whole`].
+    fn is_comparable(&self) -> bool {
+        true
+    }
+
     /// Whether [`Source::describe`] reaches for nobody, and no setting is a secret.
     fn is_described_offline(&self) -> bool {
         false

@@ -2,12 +2,14 @@
 //!
 //! The other side writes a marker in the same transaction as a portion's rows. Of the last portion that was settled it says nothing new; one
 //! that is a portion ahead says that this portion is there. Its keys are then those of its scope that were not changed since: what was
-//! changed is marked anew.
+//! changed is marked anew. A key that bears a mark of since may be there only if the portion had a row of it ([`Sent`]), and is
+//! noted then; no other key is there, so that nothing is deleted that never came.
 
 use store::Snapshot;
 
 use super::facts::{Followed, Outbox, id, is_accepted, mark_of, number};
 use super::read::{Ahead, Found, Outcome, Portion, Reader, Scope, Sides};
+use super::sent::Sent;
 use super::told::{Delivered, Settled, Verdict};
 use super::unheard::Unheard;
 use crate::error::Result;
@@ -70,14 +72,18 @@ impl Reader {
             return Ok(Resumed::Clean);
         }
         let Some(followed) = Followed::load(snapshot, &outbox)? else { return Ok(Resumed::Clean) };
-        let settled = applied(&outbox, &followed, snapshot, &marker.scope)?;
+        let settled = applied(&outbox, &followed, snapshot, &marker)?;
+        if self.is_sealed && at.heard == at.sequence {
+            // All that was out is told of.
+            self.unheard = Unheard::Nothing;
+        }
         self.awaited = Some(marker.sequence);
         let delivered = Delivered {
             pending: outbox.pending,
             generation: marker.generation,
             sequence: marker.sequence,
             has_sent: true,
-            is_heard: false,
+            is_heard: self.unheard == Unheard::Nothing,
             walked: marker.scope.walked(),
             at_us: 0,
             settled,
@@ -108,12 +114,19 @@ impl Reader {
 }
 
 /// What became of the keys of a portion that the other side has, though it was never answered: all that were not changed since.
-fn applied(outbox: &Outbox, followed: &Followed, snapshot: &Snapshot, scope: &Scope) -> Result<Vec<Settled>> {
+fn applied(outbox: &Outbox, followed: &Followed, snapshot: &Snapshot, marker: &Marker) -> Result<Vec<Settled>> {
+    let Marker { scope, sent, .. } = marker;
     let mut settled = Vec::new();
     let mut add = |found: &Found<'_>| -> Result<()> {
-        // What was changed since is marked anew, and handed out as it is now.
-        if found.step.is_none_or(|step| step <= scope.last) {
-            settled.extend(found.applied(outbox, followed)?);
+        match found.step.is_none_or(|step| step <= scope.last) {
+            true => settled.extend(found.applied(outbox, followed)?),
+            // What was changed since is marked anew, and handed out as it is now.
+            false if found.accepted.is_some() || sent.as_ref().is_some_and(|sent| !sent.may_have(found.key)) => {}
+            false => {
+                let key_row = found.row.map(|row| followed.key_row(found.key, row)).transpose()?.flatten();
+                let verdict = Verdict::Unknown { key_row };
+                settled.push(Settled { key: found.key.to_vec(), step: None, verdict });
+            }
         }
         Ok(())
     };
@@ -160,7 +173,9 @@ impl Portion {
     pub fn marker(&self, outcomes: &[Outcome]) -> Vec<u8> {
         let is_whole = outcomes.len() == self.items.len() && outcomes.iter().all(|outcome| *outcome == Outcome::Done);
         let (life, generation, sequence) = (self.life, self.generation, self.sequence);
-        Marker { life, generation, sequence, is_whole, scope: self.scope.clone() }.to_bytes()
+        let rows = self.items.iter().filter(|item| item.row.is_some()).map(|item| &item.key[..]);
+        let sent = Some(Sent::of(rows.clone().count(), rows));
+        Marker { life, generation, sequence, is_whole, scope: self.scope.clone(), sent }.to_bytes()
     }
 }
 
@@ -172,6 +187,8 @@ struct Marker {
     /// Whether all of it was done.
     is_whole: bool,
     scope: Scope,
+    /// Keys of its rows; none in markers of before.
+    sent: Option<Sent>,
 }
 
 const MARKER: u8 = 1;
@@ -184,13 +201,22 @@ impl Marker {
         let numbers = [self.life.cast_unsigned(), self.generation, self.sequence, *since, *last, number, keys]
             .map(u64::to_le_bytes);
         let mut bytes = Vec::new();
-        parts::join(&mut bytes, &[&flags, &pending.0.to_le_bytes(), &numbers.concat(), after, through]);
+        let (pending, numbers) = (pending.0.to_le_bytes(), numbers.concat());
+        let mut all: Vec<&[u8]> = vec![&flags, &pending, &numbers, after, through];
+        all.extend(self.sent.as_ref().map(Sent::bytes));
+        parts::join(&mut bytes, &all);
         bytes
     }
 
     /// None where it is none of ours.
     fn read(bytes: &[u8]) -> Option<Self> {
-        let [flags, pending, numbers, after, through] = parts::split(bytes)?[..] else { return None };
+        let all = parts::split(bytes)?;
+        let (&[flags, pending, numbers, after, through], sent) = all.split_first_chunk::<5>()?;
+        let sent = match sent {
+            [] => None,
+            [sent] => Some(Sent::of_bytes(sent)),
+            _ => return None,
+        };
         let [MARKER, is_whole, is_end, walks] = *flags else { return None };
         let numbers: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
         let &[life, generation, sequence, since, last, walk, keys] = numbers.as_slice() else { return None };
@@ -203,6 +229,6 @@ impl Marker {
             is_end: is_end == 1,
             walk: (walks == 1).then_some((walk, keys)),
         };
-        Some(Self { life: life.cast_signed(), generation, sequence, is_whole: is_whole == 1, scope })
+        Some(Self { life: life.cast_signed(), generation, sequence, is_whole: is_whole == 1, scope, sent })
     }
 }

@@ -54,6 +54,7 @@ mod leaving;
 mod lookahead;
 mod marker;
 mod read;
+mod sent;
 mod status;
 mod told;
 mod unheard;

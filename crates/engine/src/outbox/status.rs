@@ -129,24 +129,38 @@ impl Outboxes {
 
     /// The first refused rows of an outbox, in the order of their keys.
     pub fn refused(self, snapshot: &Snapshot, name: &str, rows_max: usize) -> Result<Vec<RefusedRow>> {
-        let Some(outbox) = Outbox::load(snapshot, self.facts, name)? else { return Ok(Vec::new()) };
-        let Some(followed) = Followed::load(snapshot, &outbox)? else { return Ok(Vec::new()) };
-        let mut refused = Vec::new();
-        for entry in snapshot.scan(outbox.refused, &[]).take(rows_max) {
-            let (key, value) = entry?;
-            let refusal = Refusal::read(&value).ok_or_else(damaged)?;
-            let row = snapshot.get(followed.id, &key)?;
-            let accepted = snapshot.get(outbox.accepted, &key)?;
-            let key_row = accepted.as_deref().and_then(key_row_of);
-            refused.push(RefusedRow {
-                key: followed.key_values(&key, row.as_deref(), key_row).unwrap_or_default(),
-                at_us: refusal.at_us,
-                reason: String::from_utf8_lossy(refusal.reason).into_owned(),
-                is_delete: refusal.is_delete,
-                row: row.map(|row| followed.layout.values(&row)),
-                schema: Arc::clone(&followed.schema),
-            });
-        }
-        Ok(refused)
+        self.read_refused(snapshot, name)?.take(rows_max).collect()
+    }
+
+    /// The refused rows of an outbox in the order of their keys, read as they are asked for.
+    pub fn read_refused(
+        self,
+        snapshot: &Snapshot,
+        name: &str,
+    ) -> Result<impl Iterator<Item = Result<RefusedRow>> + Send + use<>> {
+        let outbox = Outbox::load(snapshot, self.facts, name)?;
+        let followed = match &outbox {
+            Some(outbox) => Followed::load(snapshot, outbox)?,
+            None => None,
+        };
+        let snapshot = snapshot.clone();
+        Ok(outbox.zip(followed).into_iter().flat_map(move |(outbox, followed)| {
+            let snapshot = snapshot.clone();
+            snapshot.scan(outbox.refused, &[]).map(move |entry| -> Result<RefusedRow> {
+                let (key, value) = entry?;
+                let refusal = Refusal::read(&value).ok_or_else(damaged)?;
+                let row = snapshot.get(followed.id, &key)?;
+                let accepted = snapshot.get(outbox.accepted, &key)?;
+                let key_row = accepted.as_deref().and_then(key_row_of);
+                Ok(RefusedRow {
+                    key: followed.key_values(&key, row.as_deref(), key_row).unwrap_or_default(),
+                    at_us: refusal.at_us,
+                    reason: String::from_utf8_lossy(refusal.reason).into_owned(),
+                    is_delete: refusal.is_delete,
+                    row: row.map(|row| followed.layout.values(&row)),
+                    schema: Arc::clone(&followed.schema),
+                })
+            })
+        }))
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod forms;
 mod json_path;
 mod lists;
 mod merged;
+pub(crate) mod moment;
 mod numbers;
 pub(crate) mod operators;
 mod orders;

@@ -69,7 +69,11 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
         some => format!(", {}", counted(some, "sync")),
     };
     let (models, sources) = (counted(project.models.len(), "model"), counted(project.sources.len(), "source table"));
-    context.progress(&format!("{models} over {sources}{dashboards}{syncs}: no mistake found"));
+    let left = match unchecked.len() {
+        0 => String::new(),
+        some => format!(", {some} not checked"),
+    };
+    context.progress(&format!("{models} over {sources}{dashboards}{syncs}: no mistake found{left}"));
     Ok(Outcome::Ok)
 }
 

@@ -1,13 +1,14 @@
 //! A session: it takes the marker over, and carries out portions by scripts that look for its token.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::destination::cells::Cells;
 use crate::destination::kind::{Found, token};
 use crate::destination::link::{self, Link, PATIENCE};
-use crate::destination::session::Route;
+use crate::destination::session::{LOOK_PATIENCE, Route};
 use crate::destination::text::Words;
 use crate::destination::{Begun, Down, MARKERS, Outcome, Portion, Refusal, Seal, Target};
 use crate::source::now_us;
@@ -128,6 +129,11 @@ impl Route for Delivery {
         // Keys may go by themselves; that all of them have gone and not the marker is not told.
         let begun = Found { marker: before.bytes().map(<[u8]>::to_vec), ..Found::default() }.judge(rows);
         Ok((Session { wire, marker, token, apply, mark }, begun))
+    }
+
+    /// It waits for nobody but a script that runs.
+    fn begin_patience(&self) -> Duration {
+        LOOK_PATIENCE
     }
 
     async fn deliver(&self, session: &mut Session, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {

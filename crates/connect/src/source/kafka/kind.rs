@@ -29,6 +29,10 @@ impl SourceKind for Kind {
         &["kafka"]
     }
 
+    fn is_comparable(&self) -> bool {
+        false
+    }
+
     fn declared_keys(&self) -> &'static [&'static str] {
         KEYS
     }

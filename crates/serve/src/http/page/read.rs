@@ -155,7 +155,12 @@ pub(super) async fn node(service: &Arc<Service>, kind: NodeKind, schema: &str, n
         panel(service, MADE_OF, &names, ROWS_MAX),
         panel(service, TESTS, &ids, ROWS_MAX),
         panel(service, "select * from tidemill.latency where node = $1", &ids, ROWS_MAX),
-        panel(service, "select * from tidemill.rejects where node = $1 order by first_at desc", &ids, NODE_REJECTS_MAX),
+        panel(
+            service,
+            "select * from tidemill.rejects where node = $1 order by first_at desc nulls last limit 1000",
+            &ids,
+            NODE_REJECTS_MAX
+        ),
     );
     // These are not for everybody: without them the page has a little less.
     let (key, made_of, tests) = (key.unwrap_or_default(), made_of.unwrap_or_default(), tests.unwrap_or_default());
@@ -326,8 +331,8 @@ pub(super) async fn rejects(service: &Arc<Service>, node: &str) -> (Panel<Grid>,
     let counts =
         "select node, reason, count(*) as \"rows\" from tidemill.rejects group by node, reason order by 3 desc, 1, 2";
     let (all, one) = (
-        "select * from tidemill.rejects order by first_at desc",
-        "select * from tidemill.rejects where node = $1 order by first_at desc",
+        "select * from tidemill.rejects order by first_at desc nulls last limit 1000",
+        "select * from tidemill.rejects where node = $1 order by first_at desc nulls last limit 1000",
     );
     let ids = [Some(node)];
     let (sql, values): (&str, &[Option<&str>]) = if node.is_empty() { (all, &[]) } else { (one, &ids) };

@@ -22,7 +22,7 @@ const REFUSED_MAX: usize = 20;
 pub(super) const DELIVERIES: &str = "select * from tidemill.deliveries";
 const SYNCS: &str = "select * from tidemill.syncs";
 const LOG: &str = "select * from tidemill.delivery_log where sync = $1 order by \"at\" desc";
-const REFUSED: &str = "select * from tidemill.rejects where node = $1 order by first_at desc";
+const REFUSED: &str = "select * from tidemill.rejects where node = $1 order by first_at desc nulls last limit 1000";
 
 /// A row of [`DELIVERIES`] as a node of the graph.
 pub(super) fn node(deliveries: &Grid, row: usize) -> Node {

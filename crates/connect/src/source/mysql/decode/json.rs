@@ -7,6 +7,8 @@
 //! Member order is the server's (shorter keys first, then by bytes), spacing `", "` and `": "`, doubles in the shortest
 //! form that reads back the same. So the text equals what `SELECT` shows, and a snapshot can take the server's text.
 
+use crate::base64;
+
 use super::number::DecimalForm;
 use super::temporal::{self, two_digits, write_fraction};
 
@@ -341,7 +343,7 @@ fn write_opaque(kind: u8, data: &[u8], spelling: Spelling, out: &mut Vec<u8>) ->
             if spelling.names_types {
                 out.extend_from_slice(format!("base64:type{kind}:").as_bytes());
             }
-            write_base64(data, out);
+            base64::push(out, data);
             out.push(b'"');
         }
     }
@@ -368,17 +370,5 @@ fn write_packed_time(kind: u8, packed: i64, out: &mut Vec<u8>) {
             two_digits(whole >> shift & mask, out);
         }
         write_fraction(micros, 6, out);
-    }
-}
-
-pub(crate) fn write_base64(data: &[u8], out: &mut Vec<u8>) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in data.chunks(3) {
-        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            let symbol = ALPHABET[(bits >> (18 - 6 * i) & 63) as usize];
-            out.push(if i <= chunk.len() { symbol } else { b'=' });
-        }
     }
 }

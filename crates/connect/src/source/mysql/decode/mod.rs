@@ -63,7 +63,7 @@ pub(crate) mod parts {
     pub(crate) use super::charset::{BINARY_COLLATION, Charset, of_collation};
     pub(crate) use super::column::Kind;
     pub(crate) use super::compressed::inflate_column;
-    pub(crate) use super::json::{Raw, Spelling, write_base64, write_quoted};
+    pub(crate) use super::json::{Raw, Spelling, write_quoted};
     pub(crate) use super::plan::{Content, Read};
     pub(crate) use super::rows::{Header, PARTIAL_UPDATE, bit};
     pub(crate) use super::slots::Span;
