@@ -19,6 +19,8 @@ pub struct Known {
     pub tables: Vec<(TableName, Schema)>,
     /// Those of the tables whose columns are what the project says: there may be more of them.
     pub declared: BTreeSet<TableName>,
+    /// Those of these of which the project does not say the key.
+    pub keyless: BTreeSet<TableName>,
     /// Tables that are not known, and why.
     pub absent: Vec<AbsentTable>,
     /// What is wrong with the project, as far as that came out.
@@ -93,6 +95,8 @@ impl Known {
         let wanted: Vec<&SourceTable> =
             feed.tables.iter().copied().filter(|table| !self.has(&name_of(table))).collect();
         let source = feed.source().await;
+        // Where the project alone says what the key is, there is no other.
+        let has_own_key = sources::kind(feed.connection).is_ok_and(|kind| !kind.declared_keys().contains(&"key"));
         let answers = source.describe(&feed.wanted()).await;
         let answers = match answers.map_err(|unanswered| anyhow::anyhow!(unanswered.failure.text())) {
             Ok(answers) => answers,
@@ -108,7 +112,10 @@ impl Known {
                 continue;
             }
             match answer {
-                Ok(facts) => self.tables.push((name, facts.schema)),
+                Ok(facts) => {
+                    self.findings.extend(other_key(table, &facts.schema).filter(|_| has_own_key));
+                    self.tables.push((name, facts.schema));
+                }
                 Err(connect::Absence(reason)) => {
                     let message = format!("source table {name} cannot be read");
                     let mut error = Diagnostic::error(table.place.clone(), message).detail(reason.clone());
@@ -157,7 +164,16 @@ impl Known {
         if table.meta.get("on_change").is_none_or(|policy| policy != "map") {
             self.declared.insert(name.clone());
         }
-        self.tables.push((name, Schema::new(columns, Vec::new())));
+        let key = declared_key(table, &columns).unwrap_or_else(|mistake| {
+            self.findings.push(mistake);
+            None
+        });
+        if key.is_none() {
+            self.keyless.insert(name.clone());
+        }
+        let key = key.unwrap_or_default();
+        key.iter().for_each(|&column| columns[column].nullable = false);
+        self.tables.push((name, Schema::new(columns, key)));
     }
 }
 
@@ -173,6 +189,70 @@ async fn others(source: &dyn connect::Source, table: &SourceTable) -> Option<Str
         None if (1..=LISTED_MAX).contains(&names.len()) => Some(format!("There are: {}.", names.join(", "))),
         None => None,
     }
+}
+
+/// Which columns are the key of a table by its `meta`, none where it does not say. Errors: it names what is no column.
+fn declared_key(table: &SourceTable, columns: &[Column]) -> Result<Option<Vec<usize>>, Diagnostic> {
+    let Some(names) = key_names(table)? else { return Ok(None) };
+    let position = |name: &String| {
+        let at = columns.iter().position(|column| column.name == *name);
+        at.ok_or_else(|| {
+            let mistake = mistaken_key(table, format!("there is no column `{name}` for its key"));
+            let there = columns.iter().map(|column| column.name.as_str());
+            match project::closest(name, there.clone()) {
+                Some(meant) => mistake.hint(format!("Did you mean `{meant}`?")),
+                None => mistake.hint(format!("There are: {}.", there.collect::<Vec<_>>().join(", "))),
+            }
+        })
+    };
+    names.iter().map(position).collect::<Result<_, _>>().map(Some)
+}
+
+/// The names of a declared key.
+fn key_names(table: &SourceTable) -> Result<Option<Vec<String>>, Diagnostic> {
+    let Some(key) = table.meta.get("key").filter(|key| !key.is_null()) else { return Ok(None) };
+    let names =
+        key.as_array().and_then(|names| names.iter().map(serde_json::Value::as_str).collect::<Option<Vec<_>>>());
+    match names {
+        Some(names) => {
+            let mut key: Vec<String> = Vec::new();
+            for name in names {
+                if !key.iter().any(|known| known == name) {
+                    key.push(name.to_owned());
+                }
+            }
+            Ok(Some(key))
+        }
+        None => {
+            let mistake = mistaken_key(table, "`key` should be a list of names of columns".to_owned());
+            Err(mistake.hint("Write `config: {meta: {key: [id]}}`; `[]` says that there is none."))
+        }
+    }
+}
+
+fn mistaken_key(table: &SourceTable, why: String) -> Diagnostic {
+    Diagnostic::warning(table.place.clone(), format!("{}: {why}", name_of(table)))
+}
+
+/// That a table has another key than the project says; its source's is the one that holds.
+fn other_key(table: &SourceTable, schema: &Schema) -> Option<Diagnostic> {
+    let mut declared = match key_names(table) {
+        Ok(names) => names?,
+        Err(mistake) => return Some(mistake),
+    };
+    let mut key: Vec<String> = schema.key.iter().map(|&column| schema.columns[column].name.clone()).collect();
+    let written = |names: &[String]| match names {
+        [] => "no key".to_owned(),
+        names => format!("the key ({})", names.join(", ")),
+    };
+    let (said, has) = (written(&declared), written(&key));
+    declared.sort_unstable();
+    key.sort_unstable();
+    if declared == key {
+        return None;
+    }
+    let mistake = mistaken_key(table, format!("it has {has}, and is declared with {said}"));
+    Some(mistake.hint("Mend `key` in its `meta`. What the source has holds when it runs."))
 }
 
 fn name_of(table: &SourceTable) -> TableName {

@@ -29,6 +29,13 @@ impl FromIterator<i64> for Tally {
     }
 }
 
+impl Tally {
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Self { counts: vec![0; BUCKETS], total: 0, sum_us: 0, max_us: 0 }

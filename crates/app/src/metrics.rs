@@ -248,7 +248,7 @@ fn stages(facts: &Facts, out: &mut Out) {
         counts.push(histogram.count() - upto.last().copied().unwrap_or(0));
         let value = Value::Histogram(Histogram { bounds, counts, sum: histogram.sum_seconds() });
         let labels = vec![("node", name.to_string()), ("stage", stage.word().to_owned())];
-        let help = "Time that transactions took for a stage of their way into a table or model.";
+        let help = "Time that transactions took for a stage of their way into a table or model; not those that a source caught up with.";
         out.add("tidemill_stage_seconds", help, Kind::Histogram, labels, value);
     }
 }

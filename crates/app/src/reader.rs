@@ -75,7 +75,7 @@ impl Reader for InstanceReader {
         let step = session.step();
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
-        let warning = |reads: &Reads| self.warning(&stale, reads, context);
+        let warning = |reads: &Reads| self.warning(&stale, reads, context).or_else(|| suspicion(sql));
         let asking = match session.asked(sql, &parameters).map_err(|e| sql_error(e, sql))? {
             Asked::Row(answer) => {
                 let warning = warning(&answer.reads);
@@ -406,6 +406,14 @@ fn told_to(role: &Role, what: &str, why: &Reason) -> Reason {
         Role::Owner => why.clone().behind(&format!("{what}: ")),
         Role::Named(_) => Reason::of(what),
     }
+}
+
+/// What a statement says that can be meant, and hardly is.
+fn suspicion(sql: &str) -> Option<SqlError> {
+    let told = plan::paths_as_keys(sql).into_iter().next()?;
+    let mut warning = SqlError::new("01000", told.message);
+    (warning.detail, warning.hint) = (Some(told.detail), Some(told.hint));
+    Some(warning)
 }
 
 /// How a model compares, and that both it and what it is compared with are old, where they are.

@@ -39,6 +39,11 @@ pub struct SourceStatus {
     pub stalled_since_us: Option<i64>,
     /// When it first said something.
     pub followed_us: Option<i64>,
+    /// Transactions that are committed from here on flow as they are made, so how long these took is told. None while it catches up
+    /// with what was committed when it was not read.
+    pub flows_since_us: Option<i64>,
+    /// Whether no end of its log was reached yet since it is read.
+    pub is_catching_up: bool,
     /// Whether it has been read since the start, be it for a moment.
     pub was_reached: bool,
     /// Whether its log has an end that can be asked for.
@@ -61,6 +66,7 @@ impl SourceStatus {
     /// What a source says of itself.
     pub fn go_to(&mut self, state: &str, message: impl Into<Reason>, now_us: i64) {
         let message = message.into();
+        let was_read = self.is_read() && !self.state.is_empty();
         self.followed_us = self.followed_us.or(Some(now_us));
         self.was_reached |= matches!(state, "snapshot" | "streaming");
         self.stalled_since_us = match state {
@@ -72,6 +78,10 @@ impl SourceStatus {
             self.last_error = Some((now_us, message.line()));
         }
         state.clone_into(&mut self.state);
+        if self.is_read() != was_read {
+            self.is_catching_up = true;
+            self.flows_since_us = self.is_read().then_some(now_us);
+        }
         // While it is tried again, the reason is what it was.
         if self.stalled_since_us.is_none() || !message.is_empty() {
             self.message = message;
@@ -138,6 +148,16 @@ impl SourceStatus {
             && self.is_read()
         {
             self.reached_us = self.reached_us.max(Some(asked_us));
+            self.is_catching_up = false;
+            self.flows_since_us = self.flows_since_us.or(self.visible_us).or(Some(asked_us));
+        }
+    }
+
+    /// The end that is waited for was not reached yet when it was looked at. Once it is caught up that is how fast it flows; before, what
+    /// is visible was waiting while it was not read.
+    pub fn note_missed(&mut self) {
+        if self.is_catching_up {
+            self.flows_since_us = None;
         }
     }
 
@@ -249,6 +269,33 @@ mod tests {
         (source.last_commit_us, source.visible_us) = (Some(103 * SECOND), Some(120 * SECOND));
         source.lag_us = 17 * SECOND;
         assert_eq!(lag(&source, 123), 20 * SECOND);
+    }
+
+    /// What was committed while it was not read, and what was waiting behind that, says nothing of how long changes take.
+    #[test]
+    fn what_is_caught_up_with_has_not_flowed() {
+        let mut source = SourceStatus::default();
+        let since = |source: &SourceStatus| source.flows_since_us.map(|us| us / SECOND);
+        source.go_to("connecting", String::new(), 9 * SECOND);
+        assert_eq!(since(&source), None);
+        source.go_to("streaming", String::new(), 10 * SECOND);
+        assert_eq!(since(&source), Some(10));
+        source.note_end(11 * SECOND, "far".to_owned());
+        source.note_missed();
+        assert_eq!(since(&source), None);
+        source.visible_us = Some(100 * SECOND);
+        source.note_reached();
+        assert_eq!(since(&source), Some(100));
+        // A burst that it does not keep up with is how it flows.
+        source.note_end(110 * SECOND, "farther".to_owned());
+        source.note_missed();
+        assert_eq!(since(&source), Some(100));
+        // After a stall it is as after a start; a second word for being read changes nothing.
+        source.go_to("stalled", "gone".to_owned(), 120 * SECOND);
+        assert_eq!(since(&source), None);
+        source.go_to("streaming", String::new(), 130 * SECOND);
+        source.go_to("snapshot", String::new(), 140 * SECOND);
+        assert_eq!(since(&source), Some(130));
     }
 
     #[test]

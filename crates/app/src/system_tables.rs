@@ -384,7 +384,8 @@ fn made_of(rows: &[MadeOf]) -> Columns {
 }
 
 fn latency(facts: &Facts, _now: i64) -> Columns {
-    let rows: Vec<_> = facts.latency.iter().collect();
+    // What was not measured took no time.
+    let rows: Vec<_> = facts.latency.iter().filter(|(_, histogram)| histogram.count() > 0).collect();
     vec![
         ("node", Column::Text(rows.iter().map(|r| Some(r.0.0.to_string())).collect())),
         ("stage", text(&rows, |r| r.0.1.word())),

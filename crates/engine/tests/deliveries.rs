@@ -119,7 +119,7 @@ fn tale(seed: u64) -> Vec<Act> {
             acts.push(tell(name, "sealed".to_owned()));
         }
         if rng.chance(50) {
-            acts.push(tell(name, "ahead".to_owned()));
+            acts.push(tell(name, (*rng.pick(&["ahead", "ahead=late"])).to_owned()));
         }
         // Most of them have a guard.
         if rng.chance(60) {
@@ -140,7 +140,7 @@ fn tale(seed: u64) -> Vec<Act> {
             }
             6 => acts.push(Act::Rollback),
             7 => {
-                let word = ["pause", "resume", "refill", "lost", "retry", "resume", "resume", "allow=1"];
+                let word = ["pause", "resume", "refill", "lost", "retry", "resume", "resume", "allow=1", "calm"];
                 let (name, word) = (*rng.pick(&OUTBOXES), *rng.pick(&word));
                 acts.push(Act::Tell { name: name.to_owned(), word: word.to_owned() });
             }

@@ -224,7 +224,7 @@ fn instant_of(types: &[DataType]) -> Option<DataType> {
         DataType::Timestamp(_, Some(zone)) => Some(Arc::clone(zone)),
         _ => None,
     })?;
-    types.iter().any(is_local).then(|| DataType::Timestamp(TimeUnit::Microsecond, Some(zone)))
+    types.iter().any(is_local).then_some(DataType::Timestamp(TimeUnit::Microsecond, Some(zone)))
 }
 
 /// Whether a type is of days and times without a zone.

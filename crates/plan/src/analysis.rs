@@ -8,7 +8,7 @@ use datafusion_expr::LogicalPlan;
 use datafusion_optimizer::AnalyzerRule;
 
 use crate::postgres::forms;
-use crate::{alike, copies, decided, existence, filtered, lateral, subquery_values, unreal, zero};
+use crate::{alike, copies, decided, existence, filtered, lateral, outer_rows, subquery_values, unreal, zero};
 
 /// A rule of the analyser that is one function of a plan.
 #[derive(Debug)]
@@ -47,7 +47,11 @@ pub fn rules_of_meaning() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// What stands before the agreement on types: subqueries beside what they are of, which of a model its planning puts there, and copies
 /// of rows, which no model counts.
 pub fn rules_before_types() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    vec![rule("lateral_one_row", lateral::inlined), rule("copies", copies::counted)]
+    vec![
+        rule("outer_rows", outer_rows::partitioned),
+        rule("lateral_one_row", lateral::inlined),
+        rule("copies", copies::counted),
+    ]
 }
 
 /// Forms of subqueries that DataFusion does not execute, written by those that it does; before [`rules_of_meaning`]. Of a model

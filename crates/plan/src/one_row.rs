@@ -35,6 +35,7 @@ use relation::key;
 use crate::alike::form_key;
 use crate::dependencies::corrected;
 use crate::functions::functions;
+use crate::outer_rows::{Total, holds_limit, holds_total, limited, over_total};
 use crate::postgres::types::in_sql;
 
 /// How PostgreSQL says it.
@@ -50,8 +51,25 @@ pub(crate) fn value(of: Subquery) -> Result<Transformed<Expr>> {
     let plan = of.subquery.as_ref();
     let is_correlated = !of.outer_ref_columns.is_empty();
     let has_one_row = has_one_row_at_most(plan)?;
-    if has_one_row && (!is_correlated || is_aggregate(plan)) {
+    if has_one_row && !is_correlated {
         return Ok(Transformed::no(Expr::ScalarSubquery(of)));
+    }
+    if is_correlated {
+        if let Some(total) = Total::of(plan)? {
+            if total.is_limited() {
+                return limited();
+            }
+            return Ok(match total.value()? {
+                Some(row) => Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(row), ..of })),
+                None => Transformed::no(Expr::ScalarSubquery(of)),
+            });
+        }
+        if holds_total(plan) {
+            return over_total();
+        }
+        if has_one_row && is_aggregate(plan) {
+            return Ok(Transformed::no(Expr::ScalarSubquery(of)));
+        }
     }
     let [field] = &plan.schema().fields()[..] else { return Ok(Transformed::no(Expr::ScalarSubquery(of))) };
     let Ok(own) = relation::DataType::from_arrow(field.data_type()) else {
@@ -59,7 +77,11 @@ pub(crate) fn value(of: Subquery) -> Result<Transformed<Expr>> {
     };
     let selected =
         plan.head_output_expr()?.map_or_else(|| field.name().clone(), |expr| expr.human_display().to_string());
-    let (row, is_packed) = match first(plan)? {
+    let first = first(plan)?;
+    if is_correlated && holds_limit(first.as_ref().map_or(plan, |first| &first.input)) {
+        return limited();
+    }
+    let (row, is_packed) = match first {
         Some(First { input, order, value }) if is_correlated => match order.is_empty() {
             true => (least(input, form_key(value), None)?, true),
             false => match in_order(&order, value, input.schema()) {

@@ -94,6 +94,7 @@ impl Refusal {
         match called {
             Some(name) if !name.is_empty() => self.at(sql, &name),
             _ if self.message.contains("are not allowed in the WHERE clause") => self.at(sql, "where"),
+            _ if self.message.ends_with(": REGEXP") => self.at(sql, "regexp").at(sql, "rlike"),
             _ => self,
         }
     }

@@ -34,6 +34,7 @@ use crate::flow::TableName;
 use crate::functions::functions;
 use crate::lateral::inlined;
 use crate::mistakes::{Mask, mask};
+use crate::outer_rows::partitioned;
 use crate::postgres::syntax::meant;
 use crate::postgres::whole_rows::whole_rows;
 use crate::refusal::{Refusal, is_alike, suggestion};
@@ -108,7 +109,7 @@ pub(crate) fn analysed_but_for(sql: &str, catalog: &dyn Catalog, masks: &[Mask])
 
 fn analysed_statement(statement: Statement, sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, Refusal> {
     let names = Names::new(catalog);
-    let plan = agreed(inlined(planned_statement(statement, sql, &names)?)?);
+    let plan = partitioned(planned_statement(statement, sql, &names)?).and_then(inlined).and_then(agreed);
     let plan = plan.map_err(|error| Refusal::from(error).over(sql))?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));

@@ -11,6 +11,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, Result, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::logical_plan::Union;
 use datafusion_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
@@ -33,9 +34,19 @@ pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
     })?;
     Ok(match made.transformed {
         // What is above has been planned over columns that are never NULL.
-        true => made.data.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))?.data,
+        true => made.data.transform_up_with_subqueries(|node| recomputed(node).map(Transformed::yes))?.data,
         false => made.data,
     })
+}
+
+/// The node over what its inputs are now. The planner keeps what it knows of a union.
+fn recomputed(node: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Union(union) = node else { return node.recompute_schema() };
+    let made = Union::try_new(union.inputs.clone())?;
+    let is_same = |(old, new): (&FieldRef, &FieldRef)| old.name() == new.name() && old.data_type() == new.data_type();
+    let (before, after) = (union.schema.fields(), made.schema.fields());
+    let fits = before.len() == after.len() && before.iter().zip(after.iter()).all(is_same);
+    Ok(LogicalPlan::Union(if fits { made } else { union }))
 }
 
 fn value(expr: Expr) -> Result<Transformed<Expr>> {

@@ -1,6 +1,7 @@
 //! What the planner below says of its own insides, in the words of SQL.
 
 use crate::postgres::types::in_sql;
+use crate::postgres::windows::MISUSED;
 
 /// A message in the words of SQL, with PostgreSQL's code for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,7 @@ const NOT_SUPPORTED: &str = "0A000";
 const NO_OPERATOR: &str = "42883";
 const MISMATCH: &str = "42804";
 const NO_NAME: &str = "42704";
+const WINDOWING: &str = "42P20";
 const NO_COLUMN_THERE: &str = "42P10";
 
 /// The message of a text that shows the planner's insides, or that PostgreSQL has other words for; none of any other text.
@@ -133,7 +135,17 @@ fn of_lists(line: &str) -> Option<Reworded> {
         return Some(of(SYNTAX, "VALUES lists must all be the same length", ""));
     }
     let window = behind("The window ").and_then(|rest| rest.split_once(" is not defined"));
-    window.map(|(name, _)| of(NO_NAME, format!("window \"{}\" does not exist", name.trim_matches('"')), ""))
+    window.map(|(name, _)| {
+        let name = name.trim_matches('"');
+        match name.split_once(MISUSED) {
+            Some((name, "")) => {
+                let message = format!("cannot copy window \"{name}\" because it has a frame clause");
+                of(WINDOWING, message, "Write OVER w without brackets, or a window of its own.")
+            }
+            Some((name, part)) => of(WINDOWING, format!("cannot override {part} clause of window \"{name}\""), ""),
+            None => of(NO_NAME, format!("window \"{name}\" does not exist"), ""),
+        }
+    })
 }
 
 fn of(code: &'static str, message: impl Into<String>, hint: &str) -> Reworded {

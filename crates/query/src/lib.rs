@@ -26,6 +26,7 @@ pub mod error;
 mod executor;
 pub mod expression;
 mod flow;
+mod foreign;
 mod form;
 mod isolate;
 mod known;

@@ -33,7 +33,7 @@ use crate::statement::{self, Kind, Statement};
 use crate::storage::Storage;
 use crate::watch::Watch;
 use crate::watched::watched;
-use crate::{ordered, output, pg_catalog, template};
+use crate::{foreign, ordered, output, pg_catalog, template};
 
 /// Rows of a query: their columns, and the batches as they come.
 pub struct Answer {
@@ -157,7 +157,8 @@ impl Session {
         if !parameters.is_empty() {
             plan = plan.with_param_values(ParamValues::from(parameters.to_vec()))?;
         }
-        let plan = self.analysed(plan)?;
+        let own_words = |error: DataFusionError| foreign::in_own_words(error.into(), statement.tree());
+        let plan = self.analysed(plan).map_err(own_words)?;
         let schema = output::schema(plan.schema().inner());
         let names = match output::shows_names(&schema) {
             true => Some(Arc::clone(&self.names().system()?.names)),
@@ -192,7 +193,7 @@ impl Session {
         let typed = match self.analysed(plan.clone()) {
             // What a parameter stands for may be needed to agree on types: then they are as written.
             Err(_) if named.is_some() => plan,
-            analysed => analysed?,
+            analysed => analysed.map_err(|error| foreign::in_own_words(error.into(), statement.tree()))?,
         };
         Ok(Description { parameters, schema: output::schema(typed.schema().inner()) })
     }
@@ -289,7 +290,8 @@ impl Session {
         let names = self.names().of_catalog(statement.reads_catalog());
         let planner = SqlToRel::new_with_options(&names, plan::settings::parser_options());
         let tree = statement.named(&names);
-        let plan = planner.sql_statement_to_plan_with_context(tree, &mut context)?;
+        let plan = planner.sql_statement_to_plan_with_context(tree, &mut context);
+        let plan = plan.map_err(|error| foreign::in_own_words(error.into(), statement.tree()))?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| statement::read_only(&statement.verb()))?;
         if self.catalog.is_partial() && matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {

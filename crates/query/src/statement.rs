@@ -11,6 +11,7 @@ use plan::call;
 use plan::shape::Unparsed;
 
 use crate::error::{Error, Result, code, syntax};
+use crate::foreign;
 use crate::names::Names;
 use crate::output;
 use crate::pg_catalog::{dialect, is_system_table};
@@ -96,8 +97,11 @@ impl Statement {
         verb(&self.tree)
     }
 
-    /// `cannot execute INSERT in a read-only transaction`.
+    /// `cannot execute INSERT in a read-only transaction`, or what is asked instead of what only MySQL has.
     pub fn refusal(&self) -> Error {
+        if let Some(foreign) = foreign::statement(&self.tree) {
+            return foreign;
+        }
         match self.kind {
             Kind::Write => read_only(&self.verb()),
             _ => Error::new(code::NOT_SUPPORTED, format!("{} belongs to the connection", self.verb())),
@@ -160,6 +164,9 @@ fn parsed(sql: &str) -> Result<Vec<Statement>> {
     })?;
     if let Some(refusal) = trees.iter().find_map(plan::refused_function) {
         return Err(unwritten(refusal));
+    }
+    if let Some(error) = trees.iter().find_map(foreign::operator) {
+        return Err(error);
     }
     let statement = |mut tree: ast::Statement| {
         let (kind, reads_catalog) = (kind(&tree), reads_catalog(&tree));

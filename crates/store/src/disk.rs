@@ -24,7 +24,7 @@ use std::fs::File;
 use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
@@ -56,6 +56,8 @@ pub(crate) struct Disk {
     current: Mutex<PathBuf>,
     /// Folders that have a successor, and whether somebody reads from them.
     old: Mutex<Vec<(PathBuf, Weak<PathBuf>)>>,
+    /// Read by whoever merges; written by whoever needs that nobody does.
+    merging: RwLock<()>,
     purge: Arc<Purge>,
 }
 
@@ -92,6 +94,7 @@ impl Disk {
             handles: Mutex::new(None),
             current: Mutex::default(),
             old: Mutex::default(),
+            merging: RwLock::default(),
             purge: Arc::new(Purge { tables: RwLock::default() }),
         };
         let mut folders = disk.folders()?;
@@ -160,6 +163,15 @@ impl Disk {
     pub(crate) fn tables(&self) -> Result<Tables> {
         let Handles { keyspace, home, .. } = self.handles()?;
         Ok(Tables { snapshot: home.database.snapshot(), keyspace, _home: home })
+    }
+
+    /// Waits until no merge is under way, and lets none begin.
+    pub(crate) fn hold_merges(&self) -> RwLockWriteGuard<'_, ()> {
+        self.merging.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn merging(&self) -> RwLockReadGuard<'_, ()> {
+        self.merging.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes everything. The caller has taken the handles out of every [`Base`] before.
@@ -286,6 +298,7 @@ impl Disk {
 
     /// One round of compaction on the caller's thread; whether it changed anything.
     pub(crate) fn compact_once(&self) -> Result<bool> {
+        let _merging = self.merging();
         let Handles { keyspace, home, versions } = self.handles()?;
         versions.hold(&keyspace);
         let before = keyspace.tree.current_version().id();
@@ -295,12 +308,17 @@ impl Disk {
         versions.hold(&keyspace);
         let changed = keyspace.tree.current_version().id() != before;
         versions.release(&keyspace);
-        compacted.map_err(|e| Error::tables("compact")(e.into()))?;
-        Ok(changed)
+        match compacted {
+            Ok(_) => Ok(changed),
+            // What became of tables that have a successor is nobody's concern.
+            Err(_) if *lock(&self.current) != *home.path => Ok(false),
+            Err(error) => Err(Error::tables("compact")(error.into())),
+        }
     }
 
     /// Merges everything into the last level.
     pub(crate) fn compact_all(&self) -> Result<()> {
+        let _merging = self.merging();
         let Handles { keyspace, versions, .. } = self.handles()?;
         versions.hold(&keyspace);
         let compacted = keyspace.major_compact().map_err(Error::tables("compact"));
@@ -311,6 +329,7 @@ impl Disk {
 
     /// No reader sees these dropped tables any more: their entries may go.
     pub(crate) fn purge(&self, dead: &[TableId]) -> Result<()> {
+        let _merging = self.merging();
         let Handles { keyspace, versions, .. } = self.handles()?;
         versions.hold(&keyspace);
         for table in dead {

@@ -47,10 +47,7 @@ pub(crate) fn run(shared: &Shared, pace: Pace) {
     while let Some(view) = next(shared, pace) {
         let (error, tables) = match room::ask(&shared.folder.dir, view.bytes as u64) {
             Ok(()) => match fold(shared, &view, pace) {
-                Ok(()) => {
-                    shared.state().is_folding = false;
-                    continue;
-                }
+                Ok(()) => continue,
                 Err(error) => (error, Tables::Failed),
             },
             Err(error) => (error, Tables::Untouched),
@@ -87,11 +84,18 @@ fn next(shared: &Shared, pace: Pace) -> Option<Arc<View>> {
             return None;
         }
         let view = shared.working();
-        if !state.is_folding && is_due(options, &state, &view) && pace == pace_of(options, &state, &view) {
-            state.is_folding = true;
-            state.frozen = view.step;
-            state.waiting_since = None;
-            return Some(view);
+        if !state.is_folding && is_due(options, &state, &view) {
+            // Decided once: at another moment the other thread might leave it to this one.
+            let due = state.due.unwrap_or_else(|| pace_of(options, &state, &view));
+            if due == pace {
+                state.due = None;
+                state.is_folding = true;
+                state.frozen = view.step;
+                state.waiting_since = None;
+                return Some(view);
+            }
+            state.due = Some(due);
+            shared.work.notify_all();
         }
         let pause = (options.fold_interval / 8).max(Duration::from_millis(1));
         let waited = match state.waiting_since {
@@ -158,10 +162,10 @@ fn fold(shared: &Shared, view: &View, pace: Pace) -> Result<()> {
     {
         let mut state = shared.state();
         state.graves.extend(new_graves);
-        state.rounds += 1;
-        shared.work.notify_all();
-        if pace == Pace::Behind {
-            state.behind_rate = view.bytes.max(1) as f64 / started.elapsed().as_secs_f64().max(1e-3);
+        state.rounds.ask(pace);
+        // What is small says how long a sync takes.
+        if pace == Pace::Behind && view.bytes as u64 >= shared.options.overlay_bytes / 16 {
+            state.behind_rate = view.bytes as f64 / started.elapsed().as_secs_f64().max(1e-3);
         }
         let stats = &mut state.stats;
         stats.folds += 1;
@@ -181,6 +185,8 @@ fn finish(shared: &Shared, step: u64) {
     let mut state = shared.state();
     state.failure = None;
     state.finished = step;
+    // Before they are told: who waits for the next fold looks at once.
+    state.is_folding = false;
     shared.notify();
 }
 
@@ -254,6 +260,7 @@ fn recover(shared: &Shared, tables: Tables) -> bool {
             Ok(()) => {
                 state.wanted = shared.working().step;
                 state.is_folding = false;
+                shared.notify();
                 return true;
             }
             Err(error) => {
@@ -291,6 +298,8 @@ fn reopen(shared: &Shared) -> Result<()> {
         Ok(()) => publish_reopened(shared, shared.disk.base()?),
         // Not every file system has links.
         Err(Error::Io { source, .. }) if is_without_links(&source) => reopen_in_place(shared),
+        // That was tried, and they could not be opened.
+        Err(Error::TablesClosed) => reopen_in_place(shared),
         Err(error) => Err(error),
     }
 }
@@ -309,13 +318,17 @@ fn publish_reopened(shared: &Shared, base: Base) -> Result<()> {
         shared.drop_log(folded)?;
     }
     // Where only the work after the ingestion failed, nothing is left to fold for those who wait.
-    shared.state().finished = folded;
+    let mut state = shared.state();
+    state.finished = folded;
+    state.rounds.ask(Pace::Behind);
     shared.notify();
     Ok(())
 }
 
 /// Closes the tables and opens them again. Readers of the newest base wait for it; older bases end.
 fn reopen_in_place(shared: &Shared) -> Result<()> {
+    // A merge holds them open, and would go on in the folder of the new ones.
+    let _no_merges = shared.disk.hold_merges();
     let newest = Arc::clone(&shared.working().base);
     let bases: Vec<_> = shared.state().bases.iter().filter_map(std::sync::Weak::upgrade).collect();
     let mut guard = newest.write();

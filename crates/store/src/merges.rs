@@ -1,4 +1,6 @@
-//! Merges of the tables: a background thread that runs a round of compaction for each fold, and what it keeps for that.
+//! Merges of the tables: two threads that run a round of compaction for each fold, and what they keep for that.
+//!
+//! A round has the priority of the fold that asked for it ([`Pace`]): folds wait where rounds do not keep up with them.
 //!
 //! The library removes the files of a merge where its list of versions loses the last that has them: under the lock that
 //! every read takes, and closing and unlinking half a gigabyte of files takes half a second, during which nobody reads
@@ -11,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use fjall::{AbstractTree as _, Keyspace};
 
+use crate::fold::Pace;
 use crate::lock;
 use crate::store::Shared;
 
@@ -61,13 +64,46 @@ impl std::fmt::Debug for Versions {
     }
 }
 
-/// The thread's life: one round for each fold. A failure is the next fold's, which opens the tables again.
-pub(crate) fn run(shared: &Shared) {
+/// Rounds of compaction.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    /// Behind the steps.
+    behind: u32,
+    /// Beside them.
+    with_steps: u32,
+    under_way: u32,
+}
+
+impl Rounds {
+    /// What is wanted when the tables are opened: the end may have come in the middle of one.
+    pub(crate) fn one() -> Self {
+        Self { behind: 1, with_steps: 0, under_way: 0 }
+    }
+
+    pub(crate) fn ask(&mut self, pace: Pace) {
+        *self.of(pace) += 1;
+    }
+
+    fn of(&mut self, pace: Pace) -> &mut u32 {
+        match pace {
+            Pace::Behind => &mut self.behind,
+            Pace::WithSteps => &mut self.with_steps,
+        }
+    }
+
+    /// Whether one is to come, or under way.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.behind + self.with_steps + self.under_way > 0
+    }
+}
+
+/// A thread's life: the rounds of its pace. A failure is the next fold's, which opens the tables again.
+pub(crate) fn run(shared: &Shared, pace: Pace) {
     let _guard = shared.stop_on_panic();
-    while next(shared) {
+    while next(shared, pace) {
         let outcome = shared.disk.compact_once();
         let mut state = shared.state();
-        state.is_merging = false;
+        state.rounds.under_way -= 1;
         if let Err(error) = outcome {
             state.merge_failure = Some(error);
         }
@@ -77,15 +113,15 @@ pub(crate) fn run(shared: &Shared) {
 }
 
 /// Waits until a round is wanted; false when the store closes.
-fn next(shared: &Shared) -> bool {
+fn next(shared: &Shared, pace: Pace) -> bool {
     let mut state = shared.state();
     loop {
         if shared.stopping.load(Ordering::Acquire) {
             return false;
         }
-        if state.rounds > 0 {
-            state.rounds -= 1;
-            state.is_merging = true;
+        if *state.rounds.of(pace) > 0 {
+            *state.rounds.of(pace) -= 1;
+            state.rounds.under_way += 1;
             return true;
         }
         state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -17,6 +17,7 @@ use crate::fold::Pace;
 use crate::folder::Folder;
 use crate::hot::Hot;
 use crate::log::{Log, Place, Replay, Syncer, Syncing};
+use crate::merges::Rounds;
 use crate::options::Options;
 use crate::part::Part;
 use crate::room;
@@ -92,7 +93,7 @@ pub(crate) struct State {
     pub(crate) wanted: u64,
     /// Fold up to this step is done, its log segments dropped.
     pub(crate) finished: u64,
-    /// When the oldest step not yet folded came.
+    /// When the oldest of what is not yet folded came.
     pub(crate) waiting_since: Option<Instant>,
     /// Log records from this step on are still needed by somebody.
     retain_from: u64,
@@ -106,10 +107,10 @@ pub(crate) struct State {
     pub(crate) is_folding: bool,
     /// Bytes per second of the last fold that was made behind the steps.
     pub(crate) behind_rate: f64,
-    /// Rounds of compaction that folds have asked for.
-    pub(crate) rounds: u32,
-    /// A round is under way.
-    pub(crate) is_merging: bool,
+    /// Who makes the fold that is due.
+    pub(crate) due: Option<Pace>,
+    /// Rounds of compaction that are wanted, and under way.
+    pub(crate) rounds: Rounds,
     /// A round has failed, and no fold has heard of it.
     pub(crate) merge_failure: Option<Error>,
     pub(crate) failure: Option<Error>,
@@ -152,8 +153,8 @@ impl Store {
             bases: vec![Arc::downgrade(&base)],
             is_folding: false,
             behind_rate: BEHIND_RATE,
-            rounds: 0,
-            is_merging: false,
+            due: None,
+            rounds: Rounds::one(),
             merge_failure: None,
             failure: None,
             filter_coming: None,
@@ -181,10 +182,11 @@ impl Store {
         // From here on an error ends what was started.
         let handle = Handle { shared: Arc::clone(&shared), syncer, threads: Mutex::default() };
         let behind = shared.options.behind;
-        let threads: [(&str, fn(), fn(&Shared)); 4] = [
+        let threads: [(&str, fn(), fn(&Shared)); 5] = [
             ("store-fold", behind, |shared| fold::run(shared, Pace::Behind)),
             ("store-fold-now", || {}, |shared| fold::run(shared, Pace::WithSteps)),
-            ("store-merge", behind, merges::run),
+            ("store-merge", behind, |shared| merges::run(shared, Pace::Behind)),
+            ("store-merge-now", || {}, |shared| merges::run(shared, Pace::WithSteps)),
             ("store-filter", behind, filter::run),
         ];
         for (name, first, run) in threads {
@@ -447,8 +449,10 @@ impl Store {
         loop {
             let changed = shared.disk.compact_once()?;
             let state = shared.state();
-            let is_merging = state.is_merging || state.rounds > 0;
-            match (changed, is_merging) {
+            if shared.stopping.load(Ordering::Acquire) {
+                return Err(Error::Closed);
+            }
+            match (changed, state.rounds.are_wanted()) {
                 (false, false) => return Ok(()),
                 (false, true) => drop(shared.done.wait_timeout(state, Duration::from_millis(5))),
                 (true, _) => {}
@@ -609,9 +613,13 @@ impl Shared {
         runs.push(Arc::new(Run::beside(view.step, parts)));
         let next = Arc::new(View::new(view.step, runs, Arc::clone(&view.base), filter));
         let due = fold::is_large(&self.options, &next, state.frozen);
+        let first = state.waiting_since.is_none();
+        if first {
+            state.waiting_since = Some(now());
+        }
         let visible = if visible.step == next.step { Arc::clone(&next) } else { visible };
         self.set_views(visible, next);
-        if due {
+        if due || first {
             self.work.notify_all();
         }
         Ok(())

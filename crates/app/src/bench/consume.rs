@@ -6,9 +6,10 @@
 //! tidemill bench maxwell --kafka 127.0.0.1:9092
 //! ```
 
+use std::collections::BTreeMap;
+
 use anyhow::ensure;
 use project::Files;
-use relation::Position;
 
 use super::running::{Begin, Running, setup};
 
@@ -93,7 +94,7 @@ pub(super) async fn run(args: &ConsumeArgs) -> anyhow::Result<()> {
     let running = Running::start_project(&setup, Begin::Loading, data, None).await?;
     running.until_live().await?;
     let visible = running.begun.elapsed().as_secs_f64();
-    let messages = messages(&running.target);
+    let messages = messages(running.instance.status.facts().sources.values().map(|source| source.position.as_str()));
     ensure!(
         messages > 0,
         "topic {} has no messages; fill it with tidemill bench maxwell --kafka {}",
@@ -105,12 +106,19 @@ pub(super) async fn run(args: &ConsumeArgs) -> anyhow::Result<()> {
     running.instance.stop().await
 }
 
-/// How many messages there are before an end of a topic from which none was deleted.
-fn messages(end: &Position) -> u64 {
-    let end: serde_json::Value = serde_json::from_str(&end.0).unwrap_or_default();
-    let lanes = end["lanes"].as_array().into_iter().flatten();
-    let partitions = lanes.filter_map(|lane| lane["at"].as_object()).flat_map(|at| at.values());
-    partitions.filter_map(|at| at[0].as_u64()).sum()
+/// How many messages were read of topics from which none was deleted, by where their tables stand.
+fn messages<'a>(positions: impl Iterator<Item = &'a str>) -> u64 {
+    let mut read: BTreeMap<String, u64> = BTreeMap::new();
+    for position in positions {
+        let position: serde_json::Value = serde_json::from_str(position).unwrap_or_default();
+        for lane in position["lanes"].as_array().into_iter().flatten() {
+            for (partition, at) in lane["at"].as_object().into_iter().flatten() {
+                let of = read.entry(format!("{}-{partition}", lane["topic"])).or_default();
+                *of = at[0].as_u64().unwrap_or(0).max(*of);
+            }
+        }
+    }
+    read.values().sum()
 }
 
 fn project_of(args: &ConsumeArgs) -> Files {

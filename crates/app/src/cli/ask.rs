@@ -1,5 +1,6 @@
 //! Commands that ask: the running instance over its Postgres wire, a stopped one through its data folder.
 
+use std::io::{IsTerminal as _, Read as _};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -25,7 +26,8 @@ use crate::setup::Setup;
 use crate::status::{Facts, Status};
 use crate::warehouse::{Described, Warehouse};
 
-pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcome> {
+pub(super) async fn query(context: &Context, sql: Option<String>) -> anyhow::Result<Outcome> {
+    let sql = &given(sql)?;
     if let Ok(statements) = query::parse(sql)
         && statements.len() != 1
     {
@@ -41,6 +43,26 @@ pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcom
     answer.notices.iter().for_each(|notice| context.warn(&notice.to_string()));
     show(context, &answer);
     Ok(Outcome::Ok)
+}
+
+/// Bytes of a statement that is piped in.
+const PIPED_MAX: u64 = 16 << 20;
+
+/// The statement of the command line, or what is piped in.
+fn given(sql: Option<String>) -> anyhow::Result<String> {
+    let mut piped = String::new();
+    match sql {
+        Some(sql) if sql != "-" => return Ok(sql),
+        None if std::io::stdin().is_terminal() => {}
+        _ => {
+            let read = std::io::stdin().take(PIPED_MAX + 1).read_to_string(&mut piped);
+            read.context("cannot read what is piped in")?;
+            if piped.len() as u64 > PIPED_MAX {
+                bail!("what is piped in is longer than {} MiB", PIPED_MAX >> 20);
+            }
+        }
+    }
+    Ok(piped)
 }
 
 pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Outcome> {

@@ -13,6 +13,7 @@ use crate::delivery::Wanted;
 use crate::delivery::check::{self, Followed};
 use crate::instance::Addresses;
 use crate::known::Known;
+use crate::reason::Reason;
 use crate::reconcile::ago;
 use crate::setup::Setup;
 use crate::source_status::FADING_PERCENT;
@@ -158,6 +159,7 @@ struct Told<'a> {
 impl Told<'_> {
     fn tell(&mut self, connection: &str, checks: Vec<Check>) {
         for check in checks {
+            let check = apart(check);
             self.failed |= check.outcome == CheckOutcome::Failed;
             let word = match check.outcome {
                 CheckOutcome::Ok => "ok",
@@ -174,9 +176,22 @@ impl Told<'_> {
             print(&format!("{word:<8} {connection}: {} — {}", check.name, check.message));
             for (label, text) in [("Detail", &check.detail), ("Hint", &check.hint)] {
                 if !text.is_empty() {
-                    print(&format!("         {label}: {text}"));
+                    print(&format!("         {label}: {}", text.replace('\n', "\n         ")));
                 }
             }
         }
     }
+}
+
+/// A check whose parts are what they say they are: why something failed may come with a detail and a hint of its own.
+fn apart(check: Check) -> Check {
+    if ![&check.message, &check.detail, &check.hint]
+        .iter()
+        .any(|text| text.contains("\nDetail: ") || text.contains("\nHint: "))
+    {
+        return check;
+    }
+    let Check { name, outcome, message, detail, hint } = check;
+    let Reason { message, detail, hint } = Reason::of(&Failure { message, detail, hint }.text());
+    Check { name, outcome, message, detail, hint }
 }

@@ -101,6 +101,12 @@ impl Given {
                 None => bail!("this is no URL of a database\n{FORM}"),
             }
         };
+        if rest.matches('@').count() > 1 {
+            bail!(
+                "this URL has a second `@`\nHint: Signs in a user's name or password are written with their numbers: @ is %40, / is \
+                 %2F, : is %3A."
+            );
+        }
         // What is wrong with it may have the password in it.
         let Ok(opts) = Opts::from_url(&format!("mysql://{rest}")) else { bail!("this URL cannot be read\n{FORM}") };
         let Some(database) = opts.db_name().filter(|name| !name.is_empty()).map(str::to_owned) else {

@@ -21,6 +21,7 @@ mod terminal;
 mod test;
 mod up;
 mod users;
+mod words;
 
 pub(crate) use self::apply::serving;
 pub(crate) use self::terminal::{Start, Terminal};
@@ -120,8 +121,8 @@ enum Command {
     },
     /// Answer SQL from the running instance, or from the data folder of a stopped one
     Query {
-        /// One SELECT
-        sql: String,
+        /// One SELECT; what is piped in where there is none, or `-`
+        sql: Option<String>,
     },
     /// Show how a model is kept up to date
     Explain {
@@ -276,6 +277,7 @@ static HAS_PRINTED: AtomicBool = AtomicBool::new(false);
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let error = words::meant(error);
         let asks_for_json = std::env::args_os().any(|argument| argument == "--json");
         if asks_for_json && error.use_stderr() {
             print(&serde_json::json!({"error": usage(&error)}).to_string());
@@ -347,7 +349,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Build => Box::pin(build::run(context)).await,
         Command::Status { watch: false } => ask::status(context).await,
         Command::Status { watch: true } => ask::watch(context).await,
-        Command::Query { sql } => ask::query(context, &sql).await,
+        Command::Query { sql } => ask::query(context, sql).await,
         Command::Explain { model } => ask::explain(context, &model).await,
         Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(context).await,
         Command::Reconcile { what: Reconcile::Source(args) } => reconcile::source(context, args).await,

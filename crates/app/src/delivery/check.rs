@@ -33,25 +33,26 @@ pub(crate) fn findings(
             found.push(parts(Diagnostic::error(place, message), detail, hint));
             continue;
         }
+        // Of a table that is declared there may be more columns.
+        let is_declared = known.declared.contains(&sync.relation);
+        let told = |problem: Problem| {
+            let of_column = !matches!(problem.at, At::To(_));
+            let found = finding(&sync.sync, problem);
+            match is_declared && of_column {
+                true => Diagnostic { severity: Severity::Warning, ..found }.detail(format!(
+                    "The columns of {} are known as they are declared: `tidemill check --online` asks the source.",
+                    sync.relation
+                )),
+                false => found,
+            }
+        };
         match followed(sync, known, contents) {
             Followed::Columns(schema) => {
                 let problems = sync.target(&schema).err().unwrap_or_default();
-                found.extend(problems.into_iter().map(|problem| finding(&sync.sync, problem)));
+                found.extend(problems.into_iter().map(told));
             }
-            Followed::Keyless { columns, reason, is_declared } => {
-                let problems = sync.problems_but_for_key(&columns);
-                found.extend(problems.into_iter().map(|problem| {
-                    let of_column = !matches!(problem.at, At::To(_));
-                    let found = finding(&sync.sync, problem);
-                    match is_declared && of_column {
-                        // It may have more columns than are declared.
-                        true => Diagnostic { severity: Severity::Warning, ..found }.detail(format!(
-                            "The columns of {} are known as they are declared: `tidemill check --online` asks the source.",
-                            sync.relation
-                        )),
-                        false => found,
-                    }
-                }));
+            Followed::Keyless { columns, reason } => {
+                found.extend(sync.problems_but_for_key(&columns).into_iter().map(told));
                 unknown(sync, reason);
             }
             Followed::Unknown(reason) => {
@@ -78,11 +79,10 @@ pub(crate) fn findings_over(
 /// What a sync follows, as far as it is known.
 pub(crate) enum Followed {
     Columns(Schema),
-    /// Its columns are known, and not which of them are its key. Whether they are a table's own, as it is declared.
+    /// Its columns are known, and why it is not known which of them are its key.
     Keyless {
         columns: Schema,
         reason: String,
-        is_declared: bool,
     },
     /// Why it is not known.
     Unknown(String),
@@ -99,17 +99,15 @@ pub(crate) fn followed(sync: &WantedSync, known: &Known, contents: &Contents) ->
         let reason = waiting.or(absent).unwrap_or("it cannot be planned");
         return Followed::Unknown(format!("{name}: {reason}"));
     };
-    // Which columns are a table's key nobody declares.
-    let declared = known.declared.iter().find(|table| {
+    // Of a table that is declared without its key nobody knows what is unique in it, or in what is made of it.
+    let keyless = known.keyless.iter().find(|table| {
         let readers = contents.wanted.readers_of(std::iter::once((*table).clone()));
         *table == name || readers.contains(name)
     });
-    match declared.filter(|_| schema.key.is_empty()) {
-        Some(table) => Followed::Keyless {
-            columns: schema.clone(),
-            reason: format!("the key of {table} is not known"),
-            is_declared: table == name,
-        },
+    match keyless.filter(|_| schema.key.is_empty()) {
+        Some(table) => {
+            Followed::Keyless { columns: schema.clone(), reason: format!("the key of {table} is not known") }
+        }
         None => Followed::Columns(schema.clone()),
     }
 }

@@ -64,6 +64,8 @@ const ROWS_MIN: usize = 500;
 
 /// What a guard has held is counted anew for one of so many parts of the time at most.
 const RECOUNT_PART: u32 = 20;
+/// Rows that have begun to come back are waited for until none has for so long.
+const CALM: Duration = Duration::from_secs(4 * LOOK.as_secs());
 
 /// What a courier delivers, and where to.
 #[derive(Debug, Clone)]
@@ -142,7 +144,8 @@ impl Rivalry {
     }
 
     fn note_ours(&mut self) {
-        self.since = Some(stopwatch());
+        // A session that begins anew has not taken it from anybody.
+        self.since.get_or_insert_with(stopwatch);
     }
 
     /// How long it is left to whoever has taken it over.
@@ -186,11 +189,23 @@ enum Next {
 struct Recount {
     /// Since when it is counted, and how long that took.
     counted: Option<(Instant, Duration)>,
+    /// What it was last, and since when no less of it is to go.
+    found: Option<(Leaving, Instant)>,
 }
 
 impl Recount {
     fn is_due(&self) -> bool {
         self.counted.as_ref().is_none_or(|(since, took)| since.elapsed() >= *took * RECOUNT_PART)
+    }
+
+    /// What was counted last, where nothing has changed since, and how long no row has come back.
+    fn note(&mut self, counted: Option<Leaving>, now: Instant) -> Option<(Leaving, Duration)> {
+        if let Some(leaving) = counted {
+            let since =
+                self.found.filter(|(before, _)| before.leaves <= leaving.leaves).map_or(now, |(_, since)| since);
+            self.found = Some((leaving, since));
+        }
+        self.found.map(|(leaving, since)| (leaving, now.saturating_duration_since(since)))
     }
 }
 
@@ -350,6 +365,7 @@ impl Courier {
         let mut ahead = None;
         loop {
             let (of, limits, before) = (Arc::clone(&self.of), self.limits, ahead.take());
+            let begun = stopwatch();
             let next = self.with_reader(move |reader, snapshot| next(reader, snapshot, &of, limits, before)).await?;
             let read = match next {
                 Next::Deliver(ready) => {
@@ -359,6 +375,8 @@ impl Courier {
                     continue;
                 }
                 Next::Ask(leaving) => {
+                    let counted = Some((stopwatch(), begun.elapsed()));
+                    recount = Recount { counted, found: None };
                     self.ask(&leaving).await?;
                     continue;
                 }
@@ -420,15 +438,13 @@ impl Courier {
     async fn portion(&mut self, destination: &mut dyn Destination, ready: Ready) -> Result<Option<Ready>, Ended> {
         let Ready { portion, parcel, packed } = ready;
         let lookahead = self.reader.as_ref().and_then(|reader| reader.lookahead(&portion));
+        let ahead = lookahead.map(|lookahead| self.read_ahead(lookahead));
         let seal = |said: &[There]| portion.marker(&outcomes(portion.items.len(), &packed, said));
         let begun = stopwatch();
-        let delivering = async {
-            let said = destination.deliver(&parcel, &seal).await;
-            (said, begun.elapsed())
-        };
-        let ((said, took), ahead) = tokio::join!(delivering, self.read_ahead(lookahead));
+        let said = destination.deliver(&parcel, &seal).await;
+        let took = begun.elapsed();
         self.limits.rows = rows_after(self.limits.rows, self.rows_max, said.is_ok().then_some(took));
-        let (said, ahead) = (said.map_err(Ended::Down)?, ahead?);
+        let said = said.map_err(Ended::Down)?;
         let now = self.post.clock.now_us();
         let tried = tried(&portion, &packed, &said, took, now);
         let outcomes = outcomes(portion.items.len(), &packed, &said);
@@ -436,34 +452,45 @@ impl Courier {
         let Some(reader) = &mut self.reader else { return Err(Ended::Over) };
         let input = reader.settle(portion, outcomes, now);
         self.tell(input).await?;
-        Ok(ahead)
+        // Not before: what was delivered is settled whatever becomes of what comes behind it, and however long that takes.
+        match ahead {
+            Some(ahead) => Ok(read_ahead(&self.of.sync, ahead).await),
+            None => Ok(None),
+        }
     }
 
-    /// The portion behind the one that is on its way, packed; none where that cannot be told.
-    async fn read_ahead(&self, lookahead: Option<Lookahead>) -> Result<Option<Ready>, Ended> {
-        let Some(lookahead) = lookahead else { return Ok(None) };
+    /// Begins to read the portion behind the one that is on its way, and packs it; none where that cannot be told.
+    fn read_ahead(&self, lookahead: Lookahead) -> JoinHandle<Result<Option<Ready>, Ended>> {
         let (of, limits, snapshot) = (Arc::clone(&self.of), self.limits, self.snapshot());
-        let read = spawn_blocking(move || match lookahead.read(&snapshot, limits)? {
+        spawn_blocking(move || match lookahead.read(&snapshot, limits)? {
             Some(portion) if of.target.mapping.is_of(&portion.schema) => Ready::of(portion, &of.target).map(Some),
             _ => Ok(None),
-        });
-        read.await.map_err(of_task)?
+        })
     }
 
     /// Counts anew what the guard has held, and asks for what is less by now; or goes on, where it may go unasked.
     async fn recount(&mut self, due: &mut Recount, was: String) -> Result<(), Ended> {
         let begun = stopwatch();
         let leaving = self.with_reader(|reader, snapshot| Ok(reader.recount(snapshot)?)).await?;
-        *due = Recount { counted: Some((stopwatch(), begun.elapsed())) };
-        let Some(leaving) = leaving else { return Ok(()) };
+        due.counted = Some((stopwatch(), begun.elapsed()));
+        let Some((leaving, calm)) = due.note(leaving, stopwatch()) else { return Ok(()) };
         let sync = &self.of.sync;
-        let held = guard_of(&self.of).filter(|guard| leaving.unasked > guard::allowed(*guard, leaving.there));
-        let Some(guard) = held else {
+        let guard = guard_of(&self.of);
+        let may_go = guard.is_none_or(|guard| leaving.unasked <= guard::allowed(guard, leaving.there));
+        if guard.is_none() || goes_on(leaving.leaves, may_go, calm) {
             tracing::info!(%sync, "no more is to be deleted over there than may go unasked: it goes on");
+            due.found = None;
             return self.say(leaving.go_on(was)).await;
+        }
+        let Some(guard) = guard.filter(|_| leaving.is_less()) else { return Ok(()) };
+        let reason = match (leaving.is_another(), may_go) {
+            (false, _) => guard::told(sync, guard, leaving.to_ask(), leaving.there),
+            (true, false) => guard::told_anew(sync, guard, leaving.to_ask(), leaving.there, leaving.step()),
+            // Nothing is left of what was asked for, and what is to go since may go: that is waited for.
+            (true, true) => return Ok(()),
         };
-        let reason = guard::told(sync, guard, leaving.leaves, leaving.there);
-        if reason == was || !leaving.is_less() {
+        // It was told already, as far as this count goes.
+        if reason == was && !leaving.is_another() {
             return Ok(());
         }
         tracing::warn!(%sync, "{reason}");
@@ -675,6 +702,24 @@ fn outcomes(items: usize, packed: &[usize], said: &[There]) -> Vec<Outcome> {
     all
 }
 
+/// What was read ahead; none where that has failed: the next read says why, if it does so again.
+async fn read_ahead(sync: &str, ahead: JoinHandle<Result<Option<Ready>, Ended>>) -> Option<Ready> {
+    let reason = match ahead.await {
+        Ok(Ok(ahead)) => return ahead,
+        Ok(Err(Ended::Failed(reason))) => reason,
+        Ok(Err(_)) => "it has ended".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::debug!(%sync, %reason, "the next portion could not be read ahead");
+    None
+}
+
+/// Whether nobody has to be asked any more for what a guard has held: nothing of it is to go, or few rows that have not come back for long.
+/// In the middle of a table that is emptied and filled again few are to go as well, and come in a moment.
+fn goes_on(leaves: u64, may_go: bool, calm: Duration) -> bool {
+    leaves == 0 || (may_go && calm >= CALM)
+}
+
 /// Why a task beside this one came to nothing.
 fn of_task(error: JoinError) -> Ended {
     if error.is_panic() { Ended::Panicked } else { Ended::Over }
@@ -726,6 +771,32 @@ mod tests {
         assert_eq!(left(seconds(4 * 3_600)), TAKEN_LONGEST.as_secs());
         // Nobody has taken it back for long: the other one was ended, and this is a new one.
         assert_eq!(left(seconds(4 * 3_600 + 61)), 5);
+    }
+
+    #[test]
+    fn a_sync_is_ours_since_it_was_taken_and_not_since_its_last_session() {
+        let mut rivalry = Rivalry::new();
+        rivalry.note_ours();
+        let since = rivalry.since;
+        rivalry.note_ours();
+        assert_eq!(rivalry.since, since);
+        rivalry.wait();
+        assert_eq!(rivalry.since, None);
+    }
+
+    #[test]
+    fn what_was_held_goes_on_when_nothing_of_it_is_to_go_or_nothing_has_come_back_for_long() {
+        let on = |leaves, may_go, seconds| goes_on(leaves, may_go, Duration::from_secs(seconds));
+        assert_eq!([on(0, true, 0), on(1, true, 0), on(1, true, 59), on(1, true, 60)], [true, false, false, true]);
+        assert!(!on(1, false, 3_600));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_ahead_takes_nothing_along() {
+        let failed = spawn_blocking(|| Err(Ended::Failed("damaged".to_owned())));
+        assert!(read_ahead("s", failed).await.is_none());
+        let panicked = spawn_blocking(|| panic!("a bug that a test means"));
+        assert!(read_ahead("s", panicked).await.is_none());
     }
 
     /// Sessions that were begun.

@@ -37,6 +37,12 @@ pub(super) fn told(sync: &str, removals: Removals, leaves: u64, there: u64) -> S
     )
 }
 
+/// The same where they are others than those of which the sync was paused before: as of a step, so that no two are told in the same words.
+pub(super) fn told_anew(sync: &str, removals: Removals, leaves: u64, there: u64, step: u64) -> String {
+    let told = told(sync, removals, leaves, there);
+    format!("{told} (counted anew as of step {step}: these are not the rows of before)")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +66,7 @@ mod tests {
              them; where they should stay, mend the model first"
         );
         assert!(is_of_guard(&told) && !is_of_guard(crate::delivery::BY_HAND));
+        let anew = |step| told_anew("s", Removals::Rows(5), 6, 1_000, step);
+        assert!(is_of_guard(&anew(7)) && anew(7).starts_with(&told) && anew(7) != anew(8));
     }
 }

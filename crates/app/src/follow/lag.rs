@@ -47,7 +47,7 @@ fn look(name: &str, source: &dyn Source, outlet: &Outlet) {
     let Some((_, end)) = &status.end else { return };
     match source.reached(&Position(status.position.clone()), &Position(end.clone())) {
         Ok(true) => status.note_reached(),
-        Ok(false) => {}
+        Ok(false) => status.note_missed(),
         Err(_) => status.end = None,
     }
 }

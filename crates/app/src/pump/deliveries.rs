@@ -237,12 +237,12 @@ impl Pump {
         let (stopped, kind_of) = (deliveries.stopped.clone(), connect::destination::kind_of);
         let post = Post { inbox, status, clock, stopped, kind_of };
         let courier = Courier::new(Arc::clone(&of), reader, outboxes, Arc::clone(&line), post);
-        let task = self.runtime.spawn(courier.run(before));
-        deliveries.couriers.insert(sync.clone(), Running { of, line, task });
-        let mut facts = self.status.facts();
-        if let Some(delivery) = facts.deliveries.get_mut(&sync) {
+        // Before it runs: what it notes itself is not to be taken back.
+        if let Some(delivery) = self.status.facts().deliveries.get_mut(&sync) {
             (delivery.is_connected, delivery.trouble) = (false, None);
         }
+        let task = self.runtime.spawn(courier.run(before));
+        deliveries.couriers.insert(sync, Running { of, line, task });
     }
 
     /// What each sync comes to, for whoever asks.

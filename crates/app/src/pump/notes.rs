@@ -282,13 +282,17 @@ impl Pump {
                 status.visible_us = Some(visible);
             }
         }
+        let names = self.source_names.iter();
+        let flow_since: BTreeMap<u32, i64> =
+            names.filter_map(|(id, name)| Some((*id, facts.sources.get(name)?.flows_since_us?))).collect();
         // Tables and models over the same sources have the same latencies.
         let mut latencies: BTreeMap<&BTreeSet<u32>, StepLatency> = BTreeMap::new();
         for change in &report.relations {
             let rows = engine.row_count(change.id);
             let changed = change.inserted.max(change.deleted);
             let sources = self.sources_of.get(&change.name).unwrap_or(&NO_SOURCES);
-            let latency = latencies.entry(sources).or_insert_with(|| StepLatency::of(&seen.marks, sources, times));
+            let latency =
+                latencies.entry(sources).or_insert_with(|| StepLatency::of(&seen.marks, sources, &flow_since, times));
             let newest = latency.newest;
             if change.is_model {
                 let model = facts.models.entry(change.name.clone()).or_default();
@@ -305,8 +309,8 @@ impl Pump {
                 table.lag_us = newest.map_or(table.lag_us, |newest| (visible - newest).max(0));
                 table.visible_us = newest.map(|_| visible).or(table.visible_us);
             }
-            for (stage, histogram) in latency.stages() {
-                facts.latency.entry((change.name.clone(), stage)).or_default().merge(histogram);
+            for (stage, tally) in latency.stages().into_iter().filter(|(_, tally)| !tally.is_empty()) {
+                facts.latency.entry((change.name.clone(), stage)).or_default().merge(tally);
             }
         }
         for id in seen.chunks.keys() {

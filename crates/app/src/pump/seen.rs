@@ -15,7 +15,7 @@ pub(super) struct Times {
     pub(super) visible: i64,
 }
 
-/// Latencies of a step's transactions, of some sources.
+/// Latencies of a step's transactions, of some sources; of those that flowed as they were made.
 pub(super) struct StepLatency {
     /// The newest commit time.
     pub(super) newest: Option<i64>,
@@ -26,9 +26,11 @@ pub(super) struct StepLatency {
 }
 
 impl StepLatency {
-    pub(super) fn of(marks: &[Mark], sources: &BTreeSet<u32>, times: Times) -> Self {
+    /// `flow_since`: from which commit on the transactions of each source flow, see [`crate::status::SourceStatus::flows_since_us`].
+    pub(super) fn of(marks: &[Mark], sources: &BTreeSet<u32>, flow_since: &BTreeMap<u32, i64>, times: Times) -> Self {
         let marks = || marks.iter().filter(|mark| sources.contains(&mark.source));
-        let tally = |of: &dyn Fn(&Mark) -> i64| marks().map(of).collect();
+        let flows = |mark: &&Mark| flow_since.get(&mark.source).is_some_and(|since| mark.commit >= *since);
+        let tally = |of: &dyn Fn(&Mark) -> i64| marks().filter(flows).map(of).collect();
         Self {
             newest: marks().map(|mark| mark.commit).max(),
             commit_visible: tally(&|mark| times.visible - mark.commit),

@@ -168,6 +168,16 @@ impl<'a> Staging<'a> {
         Some(text)
     }
 
+    /// The columns of its key as YAML has them; none where one of them cannot be written.
+    fn key(&self) -> Option<String> {
+        let named = |&at: &usize| {
+            let column = self.table.schema.columns.get(at)?;
+            self.columns.iter().any(|(written, _)| written.name == column.name).then(|| yaml(&column.name))
+        };
+        let names: Vec<String> = self.table.schema.key.iter().map(named).collect::<Option<_>>()?;
+        Some(names.join(", "))
+    }
+
     /// The column that says when a row came, by its name in the view.
     fn time(&self) -> Option<(&'a Column, &str)> {
         let is_time = |c: &Column| matches!(c.data_type, DataType::Timestamp | DataType::TimestampTz | DataType::Date);
@@ -192,7 +202,8 @@ impl<'a> Staging<'a> {
 
 fn sources_file(source: &str, staged: &[Staging<'_>]) -> String {
     let mut text = String::from(
-        "# Types are what `tidemill check` plans over before a source was asked. What the source has now holds when it runs.\n",
+        "# Types and keys are what `tidemill check` plans over before a source was asked. What the source has now holds when it \
+         runs.\n",
     );
     text.push_str(&format!("sources:\n  - name: {}\n    tables:", yaml(source)));
     if staged.is_empty() {
@@ -201,8 +212,13 @@ fn sources_file(source: &str, staged: &[Staging<'_>]) -> String {
     text.push('\n');
     for staging in staged {
         text.push_str(&format!("      - name: {}\n", yaml(&staging.table.name)));
+        let mut meta = Vec::new();
+        meta.extend(staging.key().map(|key| format!("key: [{key}]")));
         if !staging.table.left_out.is_empty() {
-            text.push_str("        meta: {on_unsupported: leave_out}\n");
+            meta.push("on_unsupported: leave_out".to_owned());
+        }
+        if !meta.is_empty() {
+            text.push_str(&format!("        config: {{meta: {{{}}}}}\n", meta.join(", ")));
         }
         if !staging.columns.is_empty() {
             text.push_str("        columns:\n");

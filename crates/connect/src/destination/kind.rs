@@ -337,11 +337,14 @@ impl Down {
         Self::lasting(Failure { message: message.into(), detail: detail.into(), hint: hint.into() })
     }
 
-    /// The marker is not as this session has left it.
-    pub(crate) fn taken_over(sync: &str) -> Self {
+    /// Beside the marker stands another token than this session's; or there is none any more, which nobody has taken over.
+    pub(crate) fn of_session(found: Option<&str>, sync: &str) -> Self {
+        if found.is_none() {
+            return Self::not_as_left(&format!("the marker of the deliveries of sync \"{sync}\" is gone"));
+        }
         let down = Self::passing(
-            format!("the deliveries of sync \"{sync}\" were taken over, or their marker is gone"),
-            "Another instance delivers under the same name, or somebody has emptied the other side.",
+            format!("the deliveries of sync \"{sync}\" were taken over"),
+            "Another instance delivers under the same name.",
         );
         Self { is_taken: true, ..down }
     }

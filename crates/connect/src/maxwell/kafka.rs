@@ -29,9 +29,12 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PARTITIONS: Duration = Duration::from_secs(60);
 /// Messages that wait in the client.
 const WAITING_KIB: &str = "32768";
+/// A message waits so long at most for others that go with it: what was sent is waited for ([`ANSWER`]), and it is on its way by then.
+const LINGER_MS_MAX: f64 = 1_000.0;
 
-/// Names of the same in Java's client and in the C client.
-const OTHER_NAMES: [(&str, &str); 4] = [
+/// Names of the same in Java's client and in the C client, or of two in the C client.
+const OTHER_NAMES: [(&str, &str); 5] = [
+    ("queue.buffering.max.ms", "linger.ms"),
     ("max.request.size", "message.max.bytes"),
     ("send.buffer.bytes", "socket.send.buffer.bytes"),
     ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
@@ -363,6 +366,9 @@ fn client(settings: &[(String, String)]) -> Result<(ClientConfig, Vec<String>), 
         let name = OTHER_NAMES.iter().find(|(java, _)| java == key).map_or(key.as_str(), |(_, name)| name);
         client.set(name, value);
     }
+    if client.get("linger.ms").and_then(|ms| ms.parse().ok()).is_some_and(|ms: f64| ms > LINGER_MS_MAX) {
+        client.set("linger.ms", LINGER_MS_MAX.to_string());
+    }
     if client.get("bootstrap.servers").is_none_or(str::is_empty) {
         return Err(Failure {
             message: "it is not said where Kafka is".to_owned(),
@@ -434,6 +440,18 @@ mod tests {
         assert_eq!(client.get("message.timeout.ms"), Some("0"));
         assert_eq!(client.get("enable.idempotence"), Some("true"));
         assert_eq!(needless, ["key.serializer", "retries"]);
+    }
+
+    #[test]
+    fn no_message_waits_for_others_longer_than_it_is_waited_for() {
+        let linger = |key, ms| {
+            let given = settings(&[("bootstrap.servers", "a"), (key, ms)]);
+            client(&given).unwrap().0.get("linger.ms").map(str::to_owned)
+        };
+        let lingers = ["0", "1000", "5000", "900000"].map(|ms| linger("linger.ms", ms).unwrap_or_default());
+        assert_eq!(lingers, ["0", "1000", "1000", "1000"]);
+        assert_eq!(linger("queue.buffering.max.ms", "60000").as_deref(), Some("1000"));
+        assert_eq!(linger("acks", "all").as_deref(), Some("5"));
     }
 
     #[test]

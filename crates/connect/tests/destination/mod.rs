@@ -14,6 +14,7 @@
 //! deliver MARKER [STEP]         a line each: `+ VALUE | VALUE …`, `- KEYVALUE | …`; prints what became of each
 //!     many N                    so many rows at once: `+` and `-` lines with $N in them
 //! look                          whether all is there as it was left
+//! look until found              the same until it is not, for half a minute at most: what is not committed yet holds back what is
 //! server                        statements, or commands of Redis or of `kafka`, a line each, by somebody else; prints their answers
 //! cut before|after              the connection is lost at the next COMMIT: before it reaches the server, or its answer us
 //! cut answers                   … and all answers of scripts from now on are lost (Redis)
@@ -432,13 +433,19 @@ impl Driver for DestinationDriver {
                 let step = block.arguments.get(1).and_then(|step| step.parse().ok()).unwrap_or(1);
                 self.deliver(marker, step, &block.body)
             }
-            ("look", None) => {
+            ("look", until) => {
                 let Self { runtime, sessions, session, .. } = self;
                 let session = sessions[*session].as_mut().ok_or("nothing has begun")?;
-                Ok(match runtime.block_on(session.look()) {
-                    Ok(()) => "as it was left".to_owned(),
-                    Err(of) => down(&of),
-                })
+                let again = std::time::Duration::from_millis(100);
+                let mut tries = if until == Some("until") { 300 } else { 1 };
+                loop {
+                    tries -= 1;
+                    match runtime.block_on(session.look()) {
+                        Err(of) => break Ok(down(&of)),
+                        Ok(()) if tries == 0 => break Ok("as it was left".to_owned()),
+                        Ok(()) => runtime.block_on(tokio::time::sleep(again)),
+                    }
+                }
             }
             ("server", None) => {
                 let Self { runtime, there, .. } = self;

@@ -184,15 +184,22 @@ impl There {
             command.arg("--tls-cert-file").arg(of("server.pem")).arg("--tls-key-file").arg(of("server.key"));
             command.arg("--tls-ca-cert-file").arg(of("ca.pem"));
         }
+        let log = folder.join("redis.log");
+        command.arg("--logfile").arg(&log);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         *process = Some(command.spawn().map_err(|e| format!("redis-server: {e}"))?);
         let answers = async {
-            while redis_rows(*port, "PING").await.as_deref() != Ok("PONG") {
+            // A connection that came before it listens may be one on which nobody ever answers.
+            let asked = || tokio::time::timeout(Duration::from_secs(2), redis_rows(*port, "PING"));
+            while !matches!(asked().await, Ok(Ok(answer)) if answer == "PONG") {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let is_up = tokio::time::timeout(PATIENCE, answers).await;
-        is_up.map_err(|_| format!("redis-server does not answer: {:?}", process.as_mut().map(Child::try_wait)))
+        is_up.map_err(|_| {
+            let said = std::fs::read_to_string(log).unwrap_or_default();
+            format!("redis-server does not answer: {:?}\n{said}", process.as_mut().map(Child::try_wait))
+        })
     }
 }
 

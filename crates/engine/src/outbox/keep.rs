@@ -455,16 +455,21 @@ impl Keeper<'_> {
 
     /// Waits for a person to let deletes go, if it is still these that are to go.
     fn ask(&mut self, reason: String, asked: Asked) {
-        let is_as_counted = asked.pending == self.outbox.pending && asked.walk == self.at.walk;
-        if is_as_counted && self.at.paused.is_none() {
+        if self.is_as_counted(&asked) && self.at.paused.is_none() {
             self.at.paused = Some(reason);
             self.at.asked = Consent { rows: asked.rows, step: asked.step };
         }
     }
 
+    fn is_as_counted(&self, asked: &Asked) -> bool {
+        asked.pending == self.outbox.pending && asked.walk == self.at.walk
+    }
+
     /// Waits for a person to let fewer deletes go than it was to, or no longer. What a person has said meanwhile holds.
     fn recount(&mut self, was: &str, now: Option<(String, Asked)>) {
-        if self.at.paused.as_deref() != Some(was) {
+        // Of another walk it tells nothing: it is counted anew, and stays paused until then.
+        let is_as_counted = |(_, asked): &(String, Asked)| self.is_as_counted(asked);
+        if self.at.paused.as_deref() != Some(was) || !now.as_ref().is_none_or(is_as_counted) {
             return;
         }
         (self.at.paused, self.at.asked) = (None, Consent::default());

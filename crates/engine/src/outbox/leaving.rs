@@ -9,8 +9,9 @@
 //! - *A person* is asked by a pause that says how many are to go, and as of which step ([`Leaving::pause`]). To resume lets these go,
 //!   durably: as many deletes, of keys that were not marked later, of the walk that found them. Each that is done uses up one; what is
 //!   left of it ends when all is delivered, and when another walk begins, which is over other rows.
-//!   Where less is to go by then, as rows have come back, that is what a person is asked for, and nobody is where it may go unasked; more
-//!   is asked for when what was counted has gone ([`Reader::recount`]).
+//!   Where less of what was asked for is to go by then, as rows have come back, that less is what a person is asked for, and as of the
+//!   step of before: what was marked behind it was never asked for. Where nothing of it is left, what is to go by now is another question,
+//!   which says so, unless it may go unasked ([`Reader::recount`]).
 //! - *Counted once.* All that is marked is looked at, or all that is accepted where all rows are walked through. So what was counted for
 //!   one portion holds for those behind it: their deletes of no later step are among it. Later ones are added, as if none had gone, and
 //!   only where that is too much it is counted anew.
@@ -46,22 +47,44 @@ pub struct Leaving {
     step: u64,
     /// What a person is asked for.
     asked: Consent,
+    /// What of it is to go still: those of which the other side has answered, and all that may be there.
+    left: u64,
+    left_in_all: u64,
 }
 
 impl Leaving {
     /// Pauses their outbox until a person lets them go, for a reason.
     pub fn pause(&self, reason: String) -> Told {
-        Told::Pause { reason, asked: Some(self.asks()) }
+        Told::Pause { reason, asked: Some(self.all()) }
+    }
+
+    /// Whether nothing is left of what a person is asked for: they are others, which are another question.
+    pub fn is_another(&self) -> bool {
+        self.asked == Consent::default() || self.left_in_all == 0
     }
 
     /// Whether they are other rows than those that a person is asked for, or fewer.
     pub fn is_less(&self) -> bool {
-        self.asked == Consent::default() || self.known < self.asked.rows
+        self.is_another() || self.left < self.asked.rows
+    }
+
+    /// How many rows a person is to be asked for by now: never those that are to go since, as long as any is left of those before.
+    pub fn to_ask(&self) -> u64 {
+        if self.is_another() { self.leaves } else { self.left_in_all }
+    }
+
+    /// As of which step these were counted.
+    pub fn step(&self) -> u64 {
+        self.step
     }
 
     /// Pauses their outbox for another reason than it was paused for.
     pub fn pause_anew(&self, was: String, reason: String) -> Told {
-        Told::Recount { was, now: Some((reason, self.asks())) }
+        let asked = match self.is_another() {
+            true => self.all(),
+            false => Asked { step: self.asked.step, rows: self.left.min(self.asked.rows), ..self.all() },
+        };
+        Told::Recount { was, now: Some((reason, asked)) }
     }
 
     /// Nobody has to let them go: their outbox goes on, if it is paused for this reason still.
@@ -69,7 +92,7 @@ impl Leaving {
         Told::Recount { was, now: None }
     }
 
-    fn asks(&self) -> Asked {
+    fn all(&self) -> Asked {
         let Self { known, pending, walk, step, .. } = *self;
         Asked { pending, walk, step, rows: known }
     }
@@ -171,7 +194,7 @@ impl Outboxes {
         let Some(outbox) = Outbox::load(snapshot, self.facts, name)? else { return Ok(None) };
         let Some(relation) = outbox.relation else { return Ok(None) };
         let Marked { known, doubtful } = marked(&outbox, relation, snapshot, unheard)?;
-        let Leaves { all, let_go } = match outbox.at.filled {
+        let Leaves { all, let_go, asked } = match outbox.at.filled {
             Filled::Whole => known,
             Filled::Through(_) => walked_through(&outbox, relation, snapshot)?,
         };
@@ -187,6 +210,8 @@ impl Outboxes {
             walk: outbox.at.walk,
             step: snapshot.step(),
             asked: outbox.at.asked,
+            left: asked,
+            left_in_all: asked + doubtful.asked.min(UNHEARD_MAX),
         }))
     }
 }
@@ -197,12 +222,16 @@ struct Leaves {
     all: u64,
     /// Those that were to go when a person let go what was.
     let_go: u64,
+    /// Those that were when a person was asked last.
+    asked: u64,
 }
 
 impl Leaves {
     fn add(&mut self, outbox: &Outbox, step: Option<u64>) {
+        let was_to_go = |of: &Consent| u64::from(step.is_none_or(|step| step <= of.step));
         self.all += 1;
-        self.let_go += u64::from(step.is_none_or(|step| step <= outbox.at.agreed.step));
+        self.let_go += was_to_go(&outbox.at.agreed);
+        self.asked += was_to_go(&outbox.at.asked);
     }
 }
 

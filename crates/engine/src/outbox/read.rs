@@ -426,14 +426,14 @@ const DENSE: u64 = 8;
 
 /// What stands under marked keys in another table.
 enum Beside<'a> {
-    GoneThrough(Ahead),
+    GoneThrough(Box<Ahead>),
     LookedUp(&'a Snapshot, TableId),
 }
 
 impl<'a> Beside<'a> {
     fn new(snapshot: &'a Snapshot, table: TableId, outbox: &Outbox, after: &[u8]) -> Result<Self> {
         match outbox.at.pending_rows.saturating_mul(DENSE) >= outbox.at.there {
-            true => Ok(Self::GoneThrough(Ahead::new(snapshot, table, after)?)),
+            true => Ok(Self::GoneThrough(Box::new(Ahead::new(snapshot, table, after)?))),
             false => Ok(Self::LookedUp(snapshot, table)),
         }
     }

@@ -18,7 +18,9 @@
 //! tell NAME WORD                    pause, resume, refill, lost (it has nothing any more), retry, detach, retire;
 //!                                   allow=N: from here on it is paused before more than N rows go at once
 //!                                   sealed: it has a portion with its marker or not at all      has=KEY: a row of somebody else is there
-//!                                   ahead: while a portion is on its way the next one is read, and handed out when that is settled
+//!                                   ahead: while a portion is on its way the next one is read, and handed out when that is settled;
+//!                                   ahead=late: it is read from what is there when that one has long been settled
+//!                                   calm: what a person is asked for has not become less for long
 //! target NAME                       what is there          delivered NAME     how the outbox is getting on
 //! refused NAME                      what was refused        leaving NAME     of how many rows how many are to go
 //! ```
@@ -26,7 +28,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::Input;
-use engine::outbox::{Definition, Leaving, Limits, Outcome, Portion, Read, Reader, Resumed, Told};
+use engine::outbox::{Definition, Leaving, Limits, Lookahead, Outcome, Portion, Read, Reader, Resumed, Told};
 use plan::TableName;
 use relation::{TableId, Value};
 use store::{Catalog, Kind};
@@ -97,6 +99,11 @@ pub(crate) struct Delivery {
     /// Whether portions are read ahead, and what was.
     reads_ahead: bool,
     ahead: Option<Portion>,
+    /// It is read ahead late: what does.
+    is_late: bool,
+    late: Option<Lookahead>,
+    /// What is held has not become less for long.
+    is_calm: bool,
     guard: Oracle,
     /// It is wanted no more.
     is_retired: bool,
@@ -162,6 +169,9 @@ impl House {
                     is_sealed: false,
                     reads_ahead: false,
                     ahead: None,
+                    is_late: false,
+                    late: None,
+                    is_calm: false,
                     guard: Oracle::default(),
                     is_retired: false,
                 };
@@ -256,8 +266,16 @@ impl House {
                 (delivery.is_sealed, delivery.reader, delivery.is_resumed) = (true, None, false);
                 return Ok(());
             }
-            "ahead" => {
-                self.delivery(name)?.reads_ahead = true;
+            "ahead" | "ahead=late" => {
+                let delivery = self.delivery(name)?;
+                (delivery.reads_ahead, delivery.is_late) = (true, word == "ahead=late");
+                return Ok(());
+            }
+            "calm" => {
+                let delivery = self.delivery(name)?;
+                delivery.is_calm = true;
+                // What was counted by the reader is counted once more.
+                (delivery.reader, delivery.is_resumed) = (None, false);
                 return Ok(());
             }
             "refill" => Told::Refill { lost: false },
@@ -394,6 +412,9 @@ impl House {
             let snapshot = self.engine().store().snapshot();
             let limits = Limits { rows, looked_at: 3 * rows, ..Limits::default() };
             let allowed = self.delivery(name)?.allowed.unwrap_or(u64::MAX);
+            if let Some(late) = self.delivery(name)?.late.take() {
+                self.delivery(name)?.ahead = late.read(&snapshot, limits).map_err(|e| e.to_string())?;
+            }
             let ahead = self.delivery(name)?.ahead.take().filter(|ahead| reader.lets_go(ahead, &|_| allowed));
             let ahead = ahead.map(|ahead| reader.hand_out(&snapshot, ahead)).transpose().map_err(|e| e.to_string())?;
             let ahead = ahead.flatten();
@@ -418,9 +439,13 @@ impl House {
                     }
                     self.check_guard(name, &portion, fate)?;
                     let lookahead = reader.lookahead(&portion).filter(|_| self.deliveries[name].reads_ahead);
-                    let ahead = lookahead.map(|ahead| ahead.read(&snapshot, limits)).transpose();
                     // It is kept whatever becomes of the portion before it: whether it is worth something is found out when it is taken.
-                    self.delivery(name)?.ahead = ahead.map_err(|e| e.to_string())?.flatten();
+                    if self.delivery(name)?.is_late {
+                        self.delivery(name)?.late = lookahead;
+                    } else {
+                        let ahead = lookahead.map(|ahead| ahead.read(&snapshot, limits)).transpose();
+                        self.delivery(name)?.ahead = ahead.map_err(|e| e.to_string())?.flatten();
+                    }
                     let lines = self.meet(name, &mut reader, portion, fate)?;
                     self.delivery(name)?.reader = Some(reader);
                     self.check_counts(name)?;
@@ -466,10 +491,15 @@ impl House {
     fn recounted(&mut self, name: &str, reason: &str, leaving: &Leaving) -> Result<bool, String> {
         let allowed = self.delivery(name)?.allowed.unwrap_or(u64::MAX);
         let was = reason.to_owned();
-        let (told, asked) = if leaving.unasked <= allowed {
+        let is_calm = std::mem::take(&mut self.delivery(name)?.is_calm);
+        let (told, asked) = if leaving.leaves == 0 || (is_calm && leaving.unasked <= allowed) {
             (leaving.go_on(was), 0)
-        } else if leaving.is_less() && asks(leaving) != reason {
-            (leaving.pause_anew(was, asks(leaving)), self.really_leaving(name)?)
+        } else if leaving.is_another() && leaving.unasked > allowed {
+            let anew = format!("asked anew as of step {}: {}", leaving.step(), asks(leaving));
+            (leaving.pause_anew(was, anew), self.really_leaving(name)?)
+        } else if leaving.is_less() && !leaving.is_another() {
+            let asked = self.delivery(name)?.guard.asked.min(self.really_leaving(name)?);
+            (leaving.pause_anew(was, asks(leaving)), asked)
         } else {
             return Ok(false);
         };
@@ -755,5 +785,5 @@ impl House {
 const ARE_TO_GO: &str = "are to go";
 
 fn asks(leaving: &Leaving) -> String {
-    format!("{} of {} {ARE_TO_GO}", leaving.leaves, leaving.there)
+    format!("{} of {} {ARE_TO_GO}", leaving.to_ask(), leaving.there)
 }

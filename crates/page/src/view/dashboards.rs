@@ -211,9 +211,13 @@ fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
     let grid = &answered.grid;
     let inside = match tile.kind {
         TileKind::Number | TileKind::Line => number_html(tile, answered),
-        TileKind::Bar => scrolled(tile, &bars_html(grid, tile), grid.cut),
-        TileKind::Funnel => scrolled(tile, &funnel_html(grid, tile), grid.cut),
-        TileKind::Table => grid.select(&tile.columns).html(&tile.title),
+        TileKind::Bar => scrolled(tile, &bars_html(grid, tile), grid.rows.len(), grid.cut),
+        TileKind::Funnel => scrolled(tile, &funnel_html(grid, tile), grid.rows.len(), grid.cut),
+        // That a table is cut it says itself.
+        TileKind::Table => {
+            let count = if grid.cut { String::new() } else { count_html(grid.rows.len(), false) };
+            grid.select(&tile.columns).html(&tile.title) + &count
+        }
     };
     stale_html(answered) + &inside
 }
@@ -225,10 +229,22 @@ fn stale_html(answered: &Answered) -> String {
 }
 
 /// A tile keeps its height however many rows there are.
-fn scrolled(tile: &Tile, inside: &str, is_cut: bool) -> String {
+fn scrolled(tile: &Tile, inside: &str, rows: usize, is_cut: bool) -> String {
     let label = escape(&tile.title);
-    let cut = if is_cut { "<p class=\"quiet\">There are more.</p>" } else { "" };
-    format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">{inside}{cut}</div>")
+    let region = format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">{inside}</div>");
+    region + &count_html(rows, is_cut)
+}
+
+/// Rows that are seen without scrolling.
+const SEEN_ROWS: usize = 8;
+
+/// How many rows there are, below those that are seen; nothing where all are.
+fn count_html(rows: usize, is_cut: bool) -> String {
+    match is_cut {
+        true => format!("<p class=\"quiet more\">The first {rows} rows.</p>"),
+        false if rows > SEEN_ROWS => format!("<p class=\"quiet more\">{rows} rows</p>"),
+        false => String::new(),
+    }
 }
 
 fn trouble_html(trouble: &Trouble) -> String {
@@ -249,13 +265,27 @@ fn line_html(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
     )
 }
 
+/// A tile's figure. A number is not broken: the longer it is, the smaller it stands; of one that is longer than any line its groups are kept.
+fn large_html(text: &str, is_number: bool) -> String {
+    let class = match (is_number, text.chars().count()) {
+        (true, ..=14) => " figure",
+        (true, ..=18) => " figure long",
+        (true, ..=26) => " figure longer",
+        (true, _) => " longer",
+        (false, _) => "",
+    };
+    let text = escape(text);
+    let text = if class == " longer" { text.replace(',', ",<wbr>") } else { text };
+    format!("<p class=\"large{class}\">{text}</p>")
+}
+
 fn number_html(tile: &Tile, answered: &Answered) -> String {
     let grid = &answered.grid;
     let shown = tile.y.first().and_then(|name| grid.column(name)).unwrap_or(0);
     let cell = |at: usize| grid.rows.first().and_then(|row| row.get(at)).cloned().flatten();
     let value = cell(shown);
     let text = value.as_deref().map_or_else(|| "–".to_owned(), |value| tile.text(value));
-    let mut out = format!("<p class=\"large\">{}</p>", escape(&text));
+    let mut out = large_html(&text, value.as_deref().is_some_and(|value| value.parse::<f64>().is_ok()));
     let Some(compare) = tile.compare.as_deref() else { return out };
     let column = grid.column(compare);
     let before = answered.compared.clone().or_else(|| column.and_then(cell));
@@ -317,6 +347,32 @@ mod tests {
         assert!(html.contains("1,500") && html.contains("▲ 50.0 %") && html.contains("yesterday: 1,000"), "{html}");
         let html = content(&tile, 0, &answered(&["gmv"], &["1500"]));
         assert!(html.contains("1,500") && html.contains("no column “yesterday”"), "{html}");
+    }
+
+    #[test]
+    fn a_number_is_not_broken_and_a_text_is() {
+        let large = |value: &str| content(&Tile::default(), 0, &answered(&["n"], &[value]));
+        assert!(large("1500").contains("<p class=\"large figure\">1,500</p>"));
+        assert!(large("-1234567890.55").contains("<p class=\"large figure long\">"));
+        assert!(large("1234567890123456.55").contains("<p class=\"large figure longer\">"));
+        assert!(large("123456789012345678901234567890").contains("<p class=\"large longer\">123,<wbr>456,"));
+        assert!(large("1500 of them, as they say").contains("<p class=\"large\">"));
+    }
+
+    #[test]
+    fn what_is_not_seen_at_once_is_counted() {
+        let tile = |kind| Tile { kind, ..Tile::default() };
+        let html = |kind, rows: usize, cut| {
+            let columns = ["day", "n"].map(|name| Column { name: name.to_owned(), kind: "bigint".to_owned() }).to_vec();
+            let rows = (0..rows).map(|n| vec![Some(n.to_string()); 2]).collect();
+            let grid = Grid { columns, rows, cut };
+            content(&tile(kind), 0, &Ok(Answered { grid, ..Answered::default() }))
+        };
+        for kind in [TileKind::Bar, TileKind::Funnel, TileKind::Table] {
+            assert!(!html(kind, 8, false).contains("8 rows"));
+            assert!(html(kind, 9, false).contains("</div><p class=\"quiet more\">9 rows</p>"));
+            assert_eq!(html(kind, 200, true).matches("The first 200 rows.").count(), 1);
+        }
     }
 
     #[test]

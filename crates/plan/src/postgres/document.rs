@@ -209,12 +209,12 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// An element by its position, from the end where it is negative.
     /// Whether it is one value, neither a list nor an object.
     pub(crate) fn is_scalar(&self) -> bool {
         !matches!(self.value, Json::Array(_) | Json::Object(_))
     }
 
+    /// An element by its position, from the end where it is negative.
     pub(crate) fn element(&self, at: i64) -> Option<&Node<'a>> {
         match &self.value {
             Json::Array(elements) => elements.get(position(elements.len(), at)?),

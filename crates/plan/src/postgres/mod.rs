@@ -39,7 +39,7 @@ pub(crate) mod times;
 pub(crate) mod types;
 mod uuids;
 pub(crate) mod whole_rows;
-mod windows;
+pub(crate) mod windows;
 
 use std::sync::Arc;
 

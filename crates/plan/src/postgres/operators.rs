@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
-use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, GetFieldAccess, Operator, cast, lit};
+use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, GetFieldAccess, Operator, cast, lit, when};
 use datafusion_sql::sqlparser::ast::BinaryOperator as Op;
 
 use super::arithmetic::{self, Operation, QUOTIENT_SCALE, computed, constant, quotient_scale};
@@ -79,7 +79,11 @@ fn at_least(place: Expr, least: i64) -> Expr {
         Some(ScalarValue::Int64(Some(number))) if number >= least => place,
         Some(ScalarValue::Int64(Some(_))) => lit(least),
         Some(_) => place,
-        None => call("greatest", [cast(place.clone(), DataType::Int64), lit(least)]).unwrap_or(place),
+        // A place that is NULL stays so.
+        None => {
+            let number = cast(place.clone(), DataType::Int64);
+            when(number.clone().lt(lit(least)), lit(least)).otherwise(number).unwrap_or(place)
+        }
     }
 }
 

@@ -285,9 +285,32 @@ fn value(words: &mut Words<'_>) -> Option<String> {
     Some(value)
 }
 
+/// What MySQL shows, and no server of PostgreSQL's protocol has as a setting.
+const OF_MYSQL: [&str; 15] = [
+    "columns",
+    "create",
+    "databases",
+    "fields",
+    "full",
+    "functions",
+    "grants",
+    "index",
+    "indexes",
+    "keys",
+    "processlist",
+    "schemas",
+    "status",
+    "tables",
+    "variables",
+];
+
 fn show(words: &mut Words<'_>) -> Option<Command> {
     if words.eat("all") {
         return Some(Command::ShowAll);
+    }
+    // The reader says what is asked instead.
+    if words.keyword().is_some_and(|word| OF_MYSQL.contains(&word.as_str())) {
+        return Some(Command::Read);
     }
     setting_name(words).map(Command::Show)
 }

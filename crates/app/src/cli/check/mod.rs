@@ -140,6 +140,7 @@ fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<
     }
     let mut found = findings(setup, &refused);
     downgrade(&mut found, setup, &definition, known);
+    found.extend(suspicious(setup, &definition));
     found.extend(grants::faults::findings(setup, &definition, &known.tables, &contents.models));
     found.extend(columns::findings(setup, known, &contents));
     found.extend(dashboards::check::findings(setup, &known.tables, &contents, &absent, |what, reason| {
@@ -147,6 +148,17 @@ fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<
     }));
     found.extend(syncs::findings(setup, known, &contents, unchecked));
     found
+}
+
+/// What models and views say that can be meant, and hardly is.
+fn suspicious(setup: &Setup, definition: &Definition) -> impl Iterator<Item = Diagnostic> {
+    let told = definition.models.iter().flat_map(|text| {
+        let told = plan::paths_as_keys(&text.sql).into_iter();
+        told.map(|told| (text.table_name(), told))
+    });
+    let told: Vec<(TableName, Refusal)> = told.collect();
+    let found = findings(setup, &told).into_iter();
+    found.map(|finding| Diagnostic { severity: Severity::Warning, ..finding })
 }
 
 /// A text that is none of a model, whatever its tables are.

@@ -159,7 +159,8 @@ impl Producer {
     /// What is wrong, of a sync: another session may have taken it over.
     fn trouble(&self, config: &Config, sync: &str, error: &KafkaError) -> Trouble {
         let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
-        let is_fence = |code: &Code| matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch);
+        // An epoch alone may have ended with a transaction that took too long: nobody has taken over then.
+        let is_fence = |code: &Code| matches!(code, Code::Fenced | Code::ProducerFenced);
         let code = code_of(error);
         match code.iter().chain(&fatal).any(is_fence) {
             true => taken_over(sync),

@@ -304,7 +304,7 @@ impl Session {
     fn is_as_left(&self, found: &[Vec<Option<String>>], target: &Target) -> Result<(), Down> {
         let cell = |i: usize| found.first().and_then(|row| row.get(i)?.as_deref());
         if cell(0) != Some(self.token.as_str()) {
-            return Err(Down::taken_over(&target.sync));
+            return Err(Down::of_session(cell(0), &target.sync));
         }
         if cell(2) != self.columns.as_deref() {
             return Err(Down::altered(&self.place));

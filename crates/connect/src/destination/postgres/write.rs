@@ -124,11 +124,10 @@ impl Route for Delivery {
         let client = &session.connected.client;
         let parameters: [&(dyn ToSql + Sync); 1] = [&session.place];
         session.is_as_left(&client.query(&session.ground, &parameters).await.map_err(told)?)?;
-        let texts: [&(dyn ToSql + Sync); 3] = [&target.sync, &session.place, &session.token];
-        let parameters = texts.map(|text| (text, Type::TEXT));
-        let asked = format!("SELECT 1 FROM {} WHERE sync = $1 AND target = $2 AND session = $3", session.markers);
-        let rows = client.query_typed(&asked, &parameters).await.map_err(told)?;
-        if rows.is_empty() { Err(Down::taken_over(&target.sync)) } else { Ok(()) }
+        match session.found(&target.sync).await.map_err(told)? {
+            Some(token) if token == session.token => Ok(()),
+            found => Err(Down::of_session(found.as_deref(), &target.sync)),
+        }
     }
 
     fn table(&self, _: &Down) -> Option<String> {
@@ -198,6 +197,14 @@ fn ground_sql(place: &str) -> String {
 }
 
 impl Session {
+    /// The token beside the marker; none: it is gone.
+    async fn found(&self, sync: &String) -> Result<Option<String>, Error> {
+        let texts: [&(dyn ToSql + Sync); 2] = [sync, &self.place];
+        let asked = format!("SELECT session FROM {} WHERE sync = $1 AND target = $2", self.markers);
+        let rows = self.connected.client.query_typed(&asked, &texts.map(|text| (text, Type::TEXT))).await?;
+        rows.first().map(|row| row.try_get(0)).transpose()
+    }
+
     /// Errors: the table is another one, or was altered, or emptied.
     fn is_as_left(&self, found: &[Row]) -> Result<(), Down> {
         let text = |i: usize| found.first().and_then(|row| row.try_get::<_, Option<String>>(i).ok().flatten());
@@ -414,7 +421,8 @@ impl Writer<'_> {
         );
         begun.map_err(|error| self.down(&error))?;
         if taken.map_err(|error| self.down(&error))? == 0 {
-            return Err(Down::taken_over(&self.target.sync));
+            let found = self.session.found(&self.target.sync).await.map_err(|error| self.down(&error))?;
+            return Err(Down::of_session(found.as_deref(), &self.target.sync));
         }
         held.map_err(|error| self.down(&error))?;
         self.session.is_as_left(&found.map_err(|error| self.down(&error))?)

@@ -40,8 +40,12 @@ local function carry_out(command, ...)
   end
   return redis.pcall(command, ...)
 end
-if redis.call('HGET', KEYS[1], 'session') ~= ARGV[1] then
-  return redis.error_reply('FENCED another session delivers, or the marker is gone')
+local session = redis.call('HGET', KEYS[1], 'session')
+if not session then
+  return redis.error_reply('UNMARKED the marker is gone')
+end
+if session ~= ARGV[1] then
+  return redis.error_reply('FENCED another session delivers')
 end
 local failed, number, at, last = {}, 0, 2, #ARGV
 local refused

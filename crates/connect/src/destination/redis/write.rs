@@ -197,7 +197,10 @@ impl Session {
     /// Whether the marker is there still, and nobody else has taken over.
     async fn look(&mut self, config: &Config, target: &Target) -> Result<(), Down> {
         let reply = expect(self.wire.ask(&[b"HGET", &self.marker, b"session"]).await, config)?;
-        if reply.bytes() == Some(self.token.as_bytes()) { Ok(()) } else { Err(Down::taken_over(&target.sync)) }
+        match reply.text() {
+            Some(token) if token == self.token => Ok(()),
+            found => Err(Down::of_session(found.as_deref(), &target.sync)),
+        }
     }
 
     /// Puts a script on its way; answers the item of each of its commands.
@@ -312,11 +315,17 @@ fn unreachable(config: &Config, detail: &str) -> Down {
     down
 }
 
+/// What scripts answer where another session delivers, and where the marker is gone.
 const FENCED: &str = "FENCED";
+const UNMARKED: &str = "UNMARKED";
 
-/// Names the sync, where it is another session that delivers it.
+/// Names the sync, where it is not this session any more that delivers it.
 fn fenced(down: Down, target: &Target) -> Down {
-    if down.failure.message == FENCED { Down::taken_over(&target.sync) } else { down }
+    match down.failure.message.as_str() {
+        FENCED => Down::of_session(Some(FENCED), &target.sync),
+        UNMARKED => Down::of_session(None, &target.sync),
+        _ => down,
+    }
 }
 
 /// The code of what Redis says, and its words. Some versions say by which script, too.
@@ -332,7 +341,7 @@ fn down(said: &str, config: &Config) -> Down {
     let said = format!("{words} ({code})");
     let user = config.user.as_deref().unwrap_or("default");
     match code {
-        FENCED => Down::passing(FENCED, ""),
+        FENCED | UNMARKED => Down::passing(code, ""),
         "NOAUTH" | "WRONGPASS" => Down::ours(
             format!("{address} refuses user \"{user}\""),
             said,

@@ -517,8 +517,8 @@ impl TableReader {
     fn may_have(&self, locked: Result<(), WireError>) -> Result<Result<(), String>, WireError> {
         match locked {
             Err(WireError::Server(server)) if server.code == NO_RIGHT_IN_DATABASE => Ok(Err(format!(
-                "It has no primary key, so that loading it needs a short lock, which the server refuses: {server}. {}, or add \
-                 a primary key; once it may be locked it is loaded by itself.",
+                "It has no primary key, and may not be locked\nDetail: Loading it needs a short lock, which the server refuses: \
+                 {server}. Once it may be locked it is loaded by itself.\nHint: {}, or add a primary key.",
                 grant_lock(&self.table.database, &self.config.user)
             ))),
             other => other.map(Ok),
