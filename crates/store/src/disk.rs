@@ -24,7 +24,7 @@ use std::fs::File;
 use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
@@ -170,10 +170,6 @@ impl Disk {
         self.merging.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn merging(&self) -> RwLockReadGuard<'_, ()> {
-        self.merging.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Closes everything. The caller has taken the handles out of every [`Base`] before.
     pub(crate) fn close(&self) {
         let closed = lock(&self.handles).take();
@@ -296,51 +292,50 @@ impl Disk {
         self.handles().map_or(0, |h| h.keyspace.disk_space())
     }
 
-    /// One round of compaction on the caller's thread; whether it changed anything.
-    pub(crate) fn compact_once(&self) -> Result<bool> {
-        let _merging = self.merging();
+    /// Changes what the tables are made of: files that are not among them any more are removed at its end, under no lock of the
+    /// library's. Versions in between need no hold, since they have no file that neither the first nor the last has.
+    fn merge<T>(&self, change: impl FnOnce(&Keyspace, &Home) -> Result<T>) -> Result<T> {
+        let _merging = self.merging.read().unwrap_or_else(PoisonError::into_inner);
         let Handles { keyspace, home, versions } = self.handles()?;
         versions.hold(&keyspace);
-        let before = keyspace.tree.current_version().id();
-        let watermark = home.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
-        let strategy = Arc::clone(&keyspace.config.compaction_strategy);
-        let compacted = keyspace.tree.compact(strategy, watermark);
+        let changed = change(&keyspace, &home);
         versions.hold(&keyspace);
-        let changed = keyspace.tree.current_version().id() != before;
         versions.release(&keyspace);
-        match compacted {
-            Ok(_) => Ok(changed),
-            // What became of tables that have a successor is nobody's concern.
-            Err(_) if *lock(&self.current) != *home.path => Ok(false),
-            Err(error) => Err(Error::tables("compact")(error.into())),
-        }
+        changed
+    }
+
+    /// One round of compaction on the caller's thread; whether it changed anything.
+    pub(crate) fn compact_once(&self) -> Result<bool> {
+        self.merge(|keyspace, home| {
+            let before = keyspace.tree.current_version().id();
+            let watermark = home.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+            let strategy = Arc::clone(&keyspace.config.compaction_strategy);
+            match keyspace.tree.compact(strategy, watermark) {
+                Ok(_) => Ok(keyspace.tree.current_version().id() != before),
+                // What became of tables that have a successor is nobody's concern.
+                Err(_) if *lock(&self.current) != *home.path => Ok(false),
+                Err(error) => Err(Error::tables("compact")(error.into())),
+            }
+        })
     }
 
     /// Merges everything into the last level.
     pub(crate) fn compact_all(&self) -> Result<()> {
-        let _merging = self.merging();
-        let Handles { keyspace, versions, .. } = self.handles()?;
-        versions.hold(&keyspace);
-        let compacted = keyspace.major_compact().map_err(Error::tables("compact"));
-        versions.hold(&keyspace);
-        versions.release(&keyspace);
-        compacted
+        self.merge(|keyspace, _| keyspace.major_compact().map_err(Error::tables("compact")))
     }
 
     /// No reader sees these dropped tables any more: their entries may go.
     pub(crate) fn purge(&self, dead: &[TableId]) -> Result<()> {
-        let _merging = self.merging();
-        let Handles { keyspace, versions, .. } = self.handles()?;
-        versions.hold(&keyspace);
-        for table in dead {
-            let first = Prefixed::new(*table, &[]);
-            let end = after(*table);
-            let range = (std::ops::Bound::Included(first.bytes()), end.as_ref().map(Prefixed::bytes));
-            let dropped = keyspace.tree.drop_range::<&[u8], _>(range);
-            dropped.map_err(|e| Error::tables("drop a table of")(e.into()))?;
-            versions.hold(&keyspace);
-        }
-        versions.release(&keyspace);
+        self.merge(|keyspace, _| {
+            for table in dead {
+                let first = Prefixed::new(*table, &[]);
+                let end = after(*table);
+                let range = (std::ops::Bound::Included(first.bytes()), end.as_ref().map(Prefixed::bytes));
+                let dropped = keyspace.tree.drop_range::<&[u8], _>(range);
+                dropped.map_err(|e| Error::tables("drop a table of")(e.into()))?;
+            }
+            Ok(())
+        })?;
         self.purge.tables.write().unwrap_or_else(PoisonError::into_inner).extend(dead);
         Ok(())
     }

@@ -14,10 +14,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::source::mysql::log::{
-    Assembler, Dialect, Facts, Ground, LOAD_ALL_AGAIN, LOOK_AGAIN, LogEnd, LogPoint, LogPosition, LogRefusal, Met,
-    Pauses, Sentry, ServerError, ServerInfo, Silence, Step, Verdict, Way, Wire, WireError, another_history, connect,
-    connect_again, end_position, ends, failure, in_time, is_same_server, log_end, open_log, start_position, ticks,
-    told, understood,
+    Assembler, Dialect, Facts, Ground, HEAD, LOAD_ALL_AGAIN, LOOK_AGAIN, LogEnd, LogPoint, LogPosition, LogRefusal,
+    Met, Pauses, START, Sentry, ServerError, ServerInfo, Silence, Step, Verdict, Way, Wire, WireError, another_history,
+    connect, connect_again, end_position, ends, failure, in_time, is_same_server, log_end, open_log, start_position,
+    ticks, told, understood,
 };
 use crate::source::mysql::{MysqlConfig, Start};
 use crate::source::{Failure, Limits};
@@ -35,10 +35,6 @@ const BATCH_BYTES: usize = 1 << 20;
 const QUEUE: usize = 4;
 /// How long a server may take over a question.
 const ANSWER: Duration = Duration::from_secs(60);
-/// How long the place to start may be looked for.
-const START: Duration = Duration::from_secs(600);
-/// Where the first event of a log file is.
-const HEAD: u64 = 4;
 /// A position behind which nothing of ours was logged is kept whenever so many ticks have passed.
 const IDLE_TICKS: u32 = 5;
 /// The end of the log is asked for whenever so many have.

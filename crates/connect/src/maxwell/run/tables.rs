@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::super::ddl::Unknown;
 use super::super::schema::{Schemas, Table, charset_of};
-use super::{ANSWER, Halt, Runner, START};
+use super::{ANSWER, Halt, Runner};
 use crate::source::ColumnRule;
 use crate::source::mysql::Start;
-use crate::source::mysql::log::{Facts, Met, Wire, WireError, columns, connect_again, literal, log_end};
+use crate::source::mysql::log::{Facts, Met, START, Wire, WireError, columns, connect_again, literal, log_end};
 
 /// Tables whose columns are asked for before anything is read; those of larger servers are when their first rows come.
 const PRELOADED_MAX: usize = 2_000;

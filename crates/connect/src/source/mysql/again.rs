@@ -12,6 +12,10 @@ use super::wire::ServerInfo;
 
 /// What only a person or time can mend is looked at again after this.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long the place where to start may be looked for: where it is a time, each log file is asked for its own.
+pub(crate) const START: Duration = Duration::from_secs(600);
+/// Where the first event of a log file is.
+pub(crate) const HEAD: u64 = 4;
 const FIRST: Duration = Duration::from_millis(200);
 const MAX: Duration = Duration::from_secs(15);
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::source::{Control, Failure, Limits, OwnFacts, Requests, SourceEvent, SourceState, now_us};
 
-use super::again::{LOOK_AGAIN, Pauses, understood};
+use super::again::{HEAD, LOOK_AGAIN, Pauses, START, understood};
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::cascade::Cascades;
 use super::commits::{Since, WAITS, are_shown};
@@ -48,10 +48,6 @@ const SILENCE_TICKS_MAX: u32 = 40;
 /// Before the first event a server may have to search its log for a transaction, up to a whole file of it, and sends no
 /// heartbeats meanwhile: three minutes.
 const SEARCH_TICKS_MAX: u32 = 900;
-/// Where the first event of a log file is.
-const HEAD: u64 = 4;
-/// How long the place where to start may be looked for: where it is a time, each log file is asked for its own.
-const START: Duration = Duration::from_secs(600);
 /// A connection that nothing was asked of for so long may be dead, and has this long to say that it is not.
 const IDLE: Duration = Duration::from_secs(30);
 const ALIVE: Duration = Duration::from_secs(5);
