@@ -16,6 +16,11 @@
 //! removed after the last. So no reader ever meets closed tables. The successor's name is what makes it one: of `tables`,
 //! `tables.1`, … the highest counts when the store opens, and it was complete before it got that name.
 //!
+//! A large value has a file of its own ([`VALUE_FILE_MIN`]), to which its entry points: a merge of entries holds one of each table
+//! that it reads in memory, and several copies of the one that it writes. The file goes with its entry, so nothing has ever to
+//! be moved from one such file into another; the library's way of doing that takes two values of a key for one where both
+//! came by ingestions.
+//!
 //! A dropped table has no range delete: its number is remembered as dead, files that hold nothing else are dropped at
 //! once, compaction filters the rest away, and the memory of it goes when nothing is left.
 
@@ -29,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use fjall::config::{HashRatioPolicy, PinningPolicy};
-use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use relation::TableId;
 
 use crate::base::{Base, DEAD, FOLDED_STEP, Prefixed, Tables, after};
@@ -43,6 +48,11 @@ const KEYSPACE: &str = "entries";
 
 /// What the first folder of tables is called, and how the names of its successors begin.
 const FOLDER: &str = "tables";
+/// Bytes of a value from which on it has a file of its own.
+const VALUE_FILE_MIN: u32 = 4 << 20;
+/// Folders whose files never change: of entries, and of large values.
+const FIXED_FOLDERS: [&str; 2] = ["tables", "blobs"];
+
 /// Older copies of the tables that readers may hold before the next successor must wait.
 const COPIES_MAX: usize = 3;
 
@@ -148,6 +158,13 @@ impl Disk {
                 .index_block_pinning_policy(PinningPolicy::all(true))
                 .filter_block_pinning_policy(PinningPolicy::all(true))
                 .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(8).with_table_target_size(32 << 20)))
+                .with_kv_separation(Some(
+                    KvSeparationOptions::default()
+                        .separation_threshold(VALUE_FILE_MIN)
+                        // The next value begins another file, and no file is ever written anew.
+                        .file_target_size(1)
+                        .age_cutoff(0.0),
+                ))
         };
         let keyspace = database.keyspace(KEYSPACE, options).map_err(Error::tables_in("open", path))?;
         let versions = Arc::new(Versions::default());
@@ -361,8 +378,9 @@ fn link_folder(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
     std::fs::create_dir(to)?;
     for entry in std::fs::read_dir(from)? {
         let (entry, target) = entry.map(|entry| (entry.path(), to.join(entry.file_name())))?;
-        // Files of entries, and the journal, to which nothing is ever written.
-        let is_fixed = from.ends_with("tables") && from != root || entry.extension().is_some_and(|end| end == "jnl");
+        let is_of_fixed = FIXED_FOLDERS.iter().any(|name| from.ends_with(name)) && from != root;
+        // To the journal nothing is ever written.
+        let is_fixed = is_of_fixed || entry.extension().is_some_and(|end| end == "jnl");
         if entry.is_dir() {
             link_folder(&entry, &target, root)?;
         } else if is_fixed {
@@ -405,5 +423,104 @@ impl CompactionFilter for PurgeFilter {
         let dead = prefix.is_some_and(|prefix| self.0.binary_search(prefix).is_ok());
         // No tombstone is needed: nobody reads a dead table, so an older version may show through.
         Ok(if dead { Verdict::Destroy } else { Verdict::Keep })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use relation::TableId;
+
+    use super::VALUE_FILE_MIN;
+    use crate::{Options, Store, Writes};
+
+    const TABLE: TableId = TableId(16);
+
+    /// A value that has a file of its own, and that compresses to almost nothing.
+    fn large(tag: u8) -> Vec<u8> {
+        vec![tag; VALUE_FILE_MIN as usize]
+    }
+
+    fn value_files(dir: &Path) -> usize {
+        let keyspaces = std::fs::read_dir(dir.join("keyspaces")).unwrap();
+        let folders = keyspaces.map(|folder| folder.unwrap().path().join("blobs")).filter(|folder| folder.is_dir());
+        folders.map(|folder| std::fs::read_dir(folder).unwrap().count()).sum()
+    }
+
+    fn folded(store: &Store, step: u64, key: &[u8], value: Option<&[u8]>) {
+        let mut writes = Writes::new();
+        match value {
+            Some(value) => writes.put(TABLE, key, value),
+            None => writes.delete(TABLE, key),
+        }
+        store.commit(step, writes).unwrap();
+        store.fold_now().unwrap();
+    }
+
+    fn first_byte(snapshot: &crate::Snapshot, key: &[u8]) -> Option<u8> {
+        let value = snapshot.get(TABLE, key).unwrap()?;
+        assert!(value.len() == 1 || value.len() == VALUE_FILE_MIN as usize);
+        assert!(value.iter().all(|byte| *byte == value[0]));
+        Some(value[0])
+    }
+
+    /// Each version of a large value has a file, which goes with its last reader; what replaces it may be small, and a
+    /// successor of the tables and a restart know them all.
+    #[test]
+    fn a_large_value_has_a_file_that_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        let tables = dir.path().join("tables");
+        for step in 1..=6 {
+            folded(&store, step, b"replaced", Some(&large(u8::try_from(step).unwrap())));
+        }
+        let reader = store.snapshot();
+        folded(&store, 7, b"deleted", Some(&large(70)));
+        folded(&store, 8, b"shrunk", Some(&large(80)));
+        folded(&store, 9, b"kept", Some(&large(90)));
+        folded(&store, 10, b"replaced", Some(&large(10)));
+        folded(&store, 11, b"deleted", None);
+        folded(&store, 12, b"shrunk", Some(b"s"));
+        store.compact().unwrap();
+        assert_eq!(first_byte(&reader, b"replaced"), Some(6));
+        let newest = [(&b"replaced"[..], Some(10)), (b"deleted", None), (b"shrunk", Some(b's')), (b"kept", Some(90))];
+        let is_newest = |store: &Store| {
+            for (key, value) in newest {
+                assert_eq!(first_byte(&store.snapshot(), key), value, "{}", key.escape_ascii());
+            }
+        };
+        is_newest(&store);
+        drop(reader);
+        // A merge lets go of what nobody reads: of what was merged a few folds before it.
+        for step in 13..=40 {
+            folded(&store, step, b"small", Some(b"x"));
+            store.compact().unwrap();
+        }
+        assert_eq!(value_files(&tables), 2, "the files of `replaced` and `kept`");
+
+        store.shared().disk.succeed().unwrap();
+        let successor = dir.path().join("tables.1");
+        assert_eq!(value_files(&successor), 2);
+        is_newest(&store);
+        folded(&store, 41, b"later", Some(&large(41)));
+        assert_eq!(first_byte(&store.snapshot(), b"later"), Some(41));
+        drop(store);
+
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        is_newest(&store);
+        assert_eq!(first_byte(&store.snapshot(), b"later"), Some(41));
+        let mut writes = Writes::new();
+        writes.drop_table(TABLE);
+        store.commit(42, writes).unwrap();
+        store.fold_now().unwrap();
+        for step in 43..=70 {
+            let mut writes = Writes::new();
+            writes.put(TableId(17), b"small", b"x");
+            store.commit(step, writes).unwrap();
+            store.fold_now().unwrap();
+            store.compact().unwrap();
+        }
+        assert_eq!(value_files(&successor), 0);
     }
 }
