@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use connect::ColumnRule;
+use engine::operator::Bounds;
 use engine::{Difference, Engine, ModelDefinition, Settings};
 use plan::TableName;
 use project::Diagnostic;
@@ -268,7 +269,11 @@ impl Warehouse {
         let queries = query::Runtime::new(&query_settings)?;
         let workers = setup.project.profile.workers.unwrap_or_else(default_workers);
         let beside = Threads::beside()?;
-        let settings = Settings { report_rows_max: REPORT_ROWS_MAX, ..Settings::new(workers, beside.handle()) };
+        let settings = Settings::new(workers, beside.handle());
+        // Never less than rows of the largest documents need.
+        let bytes = usize::try_from(memory / 4).unwrap_or(usize::MAX).max(settings.bounds.bytes);
+        let bounds = Bounds { bytes, ..settings.bounds };
+        let settings = Settings { report_rows_max: REPORT_ROWS_MAX, bounds, ..settings };
         let mut engine = Engine::open(store, Arc::clone(&queries), settings)?;
         for table in &described.absent {
             engine.register_source(&table.source)?;

@@ -259,6 +259,7 @@ impl Lookup {
                 let (weight, row) = read_weighted(value)?;
                 rows.push(row);
                 weights.push(weight);
+                states.bounds.check_bytes(rows.byte_len())?;
                 Ok(rows.len() < end)
             }),
             Access::Index { table, index, keyed } => index.find(states, key, &mut |row_key, _| {
@@ -268,6 +269,7 @@ impl Lookup {
                 let (weight, row) = if *keyed { (1, &*value) } else { read_weighted(&value)? };
                 rows.push(row);
                 weights.push(weight);
+                states.bounds.check_bytes(rows.byte_len())?;
                 Ok(rows.len() < end)
             }),
         }

@@ -29,8 +29,8 @@ use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
 use crate::input::{Input, Logged, inputs_of};
 use crate::network::{Change, Network, Scope, edit};
-use crate::operator::States;
 use crate::operator::aggregate::{Accumulation, AggregateOp};
+use crate::operator::{Bounds, States};
 use crate::states::BUILT;
 use crate::step::fact_key;
 use crate::stored::{Index, Keeping};
@@ -444,7 +444,8 @@ impl Builder {
     /// States as of the build's snapshot, its own as they are filled so far.
     pub(crate) fn states(&self) -> States<'_> {
         let Settings { workers: shards, shard_rows_min, .. } = self.settings;
-        States { snapshot: &self.view, hot: self.store.hot(), shards, shard_rows_min }
+        // It cuts its work into portions itself.
+        States { snapshot: &self.view, hot: self.store.hot(), shards, shard_rows_min, bounds: Bounds::NONE }
     }
 
     pub(crate) fn view(&self) -> &Snapshot {
@@ -722,7 +723,8 @@ impl Builder {
         let model: &Model = &self.network.models[model];
         let nodes: BTreeSet<NodeIndex> = self.network.graph.ancestors(model.sink).into_iter().collect();
         let scope = Scope::Build { nodes: &nodes, own: &self.own };
-        let effects = self.network.run(self.states(), changes, scope, self.base.step())?;
+        let states = States { bounds: self.settings.bounds, ..self.states() };
+        let effects = self.network.run(states, changes, scope, self.base.step())?;
         let failed = effects.parked_nodes.into_iter().map(|(_, reason)| reason);
         let failed = failed.chain(effects.parked_tables.into_iter().map(|(_, reason)| reason)).next();
         if let Some(reason) = failed {

@@ -13,7 +13,7 @@ use crate::graph::{Graph, NodeIndex};
 use crate::input::{ChainNote, Logged, inputs_of};
 use crate::load::Load;
 use crate::network::{Network, edit};
-use crate::operator::States;
+use crate::operator::{Bounds, States};
 use crate::outbox::Outbox;
 use crate::reload::marks_identity;
 use crate::states::BUILT;
@@ -34,6 +34,8 @@ pub struct Settings {
     pub build_rows_max: usize,
     /// Bytes of groups that gather in memory in a build before they are written.
     pub build_bytes_max: usize,
+    /// What one application of a rule may come to in a step.
+    pub bounds: Bounds,
     /// Rows of a table up to which a truncation is part of one step; beyond, as many are deleted in each step of a chain.
     pub emptied_rows_max: usize,
     /// Changed rows of each relation that a step's report shows.
@@ -51,6 +53,7 @@ impl Settings {
             runtime,
             build_rows_max: 100_000,
             build_bytes_max: 64 << 20,
+            bounds: Bounds { pairs: 50_000_000, bytes: 256 << 20 },
             emptied_rows_max: 50_000,
             report_rows_max: 0,
             sweep_rows_max: 20_000,
@@ -431,8 +434,8 @@ impl Engine {
 
     /// The states that rules read, as of a snapshot.
     pub(crate) fn states<'a>(&'a self, snapshot: &'a Snapshot) -> States<'a> {
-        let Settings { workers: shards, shard_rows_min, .. } = self.settings;
-        States { snapshot, hot: self.store.hot(), shards, shard_rows_min }
+        let Settings { workers: shards, shard_rows_min, bounds, .. } = self.settings;
+        States { snapshot, hot: self.store.hot(), shards, shard_rows_min, bounds }
     }
 
     /// The step that readers see.

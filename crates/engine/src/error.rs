@@ -26,6 +26,9 @@ pub enum Error {
     /// A state contradicts its input: a bug, or a damaged state. Park the node and rebuild it.
     #[error("state of {node} contradicts its input: {what}")]
     Broken { node: String, what: &'static str },
+    /// A change comes to more than one step may hold: park what would make it, and build that beside the steps.
+    #[error("{0}")]
+    TooMuch(String),
     /// A model reads something that is not there.
     #[error("model {model} reads {table}, which is neither a table nor a model")]
     MissingInput { model: TableName, table: TableName },

@@ -316,6 +316,7 @@ mod tests {
     use relation::{Column, DataType, Value};
 
     use super::*;
+    use crate::operator::Bounds;
 
     /// Rows (key, value) with weights, written over a key 1 that holds the row (1, 10).
     fn write(changes: &[(i64, i64, i64)]) -> Result<Vec<(i64, i64)>> {
@@ -330,7 +331,8 @@ mod tests {
             }
             let weights: Vec<i64> = changes.iter().map(|&(.., weight)| weight).collect();
             let snapshot = store.working();
-            let states = States { snapshot: &snapshot, hot: store.hot(), shards: 1, shard_rows_min: 1 };
+            let states =
+                States { snapshot: &snapshot, hot: store.hot(), shards: 1, shard_rows_min: 1, bounds: Bounds::NONE };
             let mut writes = Writes::new();
             stored.write_net(&rows, &weights, &mut Keeping { states, keeps: &|_| false, writes: &mut writes })?;
             Ok(store.commit(snapshot.step() + 1, writes)?)

@@ -12,10 +12,10 @@ use datafusion_expr::{Expr, col, lit};
 use engine::arrange::{Arrangement, Side};
 use engine::buckets::Buckets;
 use engine::expr::{Condition, arrow_schema};
-use engine::operator::States;
 use engine::operator::aggregate::{AggregateOp, multisets_of};
 use engine::operator::join::{JoinOp, JoinSide};
 use engine::operator::top_k::TopKOp;
+use engine::operator::{Bounds, States};
 use engine::stored::{Index, Keeping, Stored};
 use plan::{Aggregate, AggregateFunction, JoinKind};
 use proptest::prelude::*;
@@ -60,7 +60,8 @@ impl World {
     /// One step of a subject; answers with what it put out.
     fn step(&mut self, subject: &dyn Subject, deltas: &[Delta]) -> Result<Net, String> {
         let snapshot = self.store.snapshot();
-        let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: 1, shard_rows_min: 1 };
+        let states =
+            States { snapshot: &snapshot, hot: self.store.hot(), shards: 1, shard_rows_min: 1, bounds: Bounds::NONE };
         let mut writes = Writes::new();
         let out = subject.step(deltas, states, &mut writes).map_err(|e| e.to_string())?;
         self.step += 1;

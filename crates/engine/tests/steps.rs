@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use engine::operator::Bounds;
 use engine::{Coming, Finished, Input, ModelState};
 use house::story::{Act, Batch, Change, Piece};
 use house::{Host, House, Mode};
@@ -507,6 +508,45 @@ fn emptied_as_it_was_begun() {
         house.check().unwrap();
         assert_eq!(house.model_rows("m").unwrap(), ["1 1 7", "2 2 17"]);
         assert!(house.engine().current_step() >= step);
+    }
+}
+
+/// A key with very many rows on both sides: the model that pairs them is parked by the step that would, and nothing else is. Replayed,
+/// the step does the same; built in portions beside the steps, the model is whole again.
+#[test]
+fn rows_that_multiply_park_their_model_alone() {
+    let pairs = "select a.shop, count(*) as n from items a join items b on a.shop = b.shop group by a.shop";
+    let chosen =
+        "select a.id, count(b.id) as n from items a left join items b on a.shop = b.shop and b.n < a.n group by a.id";
+    let within =
+        "select a.shop, max(b.n) as most from items a join items b on a.shop = b.shop and b.id <> a.id group by a.shop";
+    let looked_up = "select s.town, count(*) as n from shops s join (select a.shop, b.n from items a join items b on a.shop = b.shop) p \
+                     on p.shop = s.id group by s.town";
+    let padded = "select a.id, count(*) as n from items a left join (select shop, n from items) b on a.shop = b.shop group by a.id";
+    let few = Bounds { pairs: 2_000, ..Bounds::NONE };
+    let small = Bounds { bytes: 20_000, ..Bounds::NONE };
+    let rows = |ids: std::ops::Range<u32>| ids.map(|id| format!("+ items {id} 1 {id}")).collect::<Vec<_>>().join("; ");
+    for (sql, bounds) in [(pairs, few), (chosen, few), (within, few), (looked_up, few), (padded, few), (pairs, small)] {
+        let models = [("many", sql), ("m", TOTALS)];
+        let mode = || Mode { bounds, ..Mode::default() };
+        let mut house = begun(mode(), &[ITEMS, SHOPS], &models, "+ items 1 1 1; + items 2 2 2; + shops 1 1");
+        house.step(&[part(&rows(10..14))]).unwrap();
+        assert_eq!(state(&mut house, "many"), ModelState::Live, "{sql}");
+        house.check().unwrap();
+        // The house says that a model does not go on.
+        assert!(house.step(&[part(&rows(20..120))]).unwrap_err().contains("in one step"), "{sql}");
+        for _ in 0..2 {
+            let ModelState::Parked { reason } = state(&mut house, "many") else { panic!("{sql}: not parked") };
+            assert!(reason.contains("in one step"), "{reason}");
+            assert_eq!(state(&mut house, "m"), ModelState::Live);
+            house.reopen().unwrap();
+        }
+        assert!(house.engine().heal().unwrap());
+        house.engine().build_ready(&mut |_| {}).unwrap();
+        assert_eq!(state(&mut house, "many"), ModelState::Live, "{sql}");
+        house.check().unwrap();
+        house.step(&[part("+ items 200 2 7")]).unwrap();
+        house.check().unwrap();
     }
 }
 

@@ -12,6 +12,7 @@ pub mod change;
 pub mod columns;
 pub mod delta;
 mod interval;
+pub mod json;
 pub mod key;
 pub mod row;
 pub mod schema;

@@ -7,6 +7,7 @@
 use std::fmt::{self, Write as _};
 
 use relation::Value;
+use relation::json::quoted;
 use relation::value::I256Bytes;
 
 use super::schema::{Kind, Node, Schema};
@@ -146,7 +147,7 @@ impl<'a> Decoder<'a> {
             }
             Kind::Text => {
                 let text = self.text()?;
-                push_quoted(&mut self.out, text);
+                quoted(text, &mut self.out);
             }
             Kind::Bytes => {
                 let length = self.length()?;
@@ -160,7 +161,7 @@ impl<'a> Decoder<'a> {
             Kind::Enum(symbols) => {
                 let index = self.length()?;
                 let symbol = symbols.get(index).ok_or_else(|| self.bad("an enum has no such symbol"))?;
-                push_quoted(&mut self.out, symbol);
+                quoted(symbol, &mut self.out);
             }
             Kind::Union(branches) => {
                 let index = self.length()?;
@@ -185,7 +186,7 @@ impl<'a> Decoder<'a> {
                     for _ in 0..count {
                         self.comma(&mut is_first);
                         let name = self.text()?;
-                        push_quoted(&mut self.out, name);
+                        quoted(name, &mut self.out);
                         self.out.push(':');
                         self.value(*values, depth + 1)?;
                     }
@@ -198,7 +199,7 @@ impl<'a> Decoder<'a> {
                 let mut is_first = true;
                 for field in fields {
                     self.comma(&mut is_first);
-                    push_quoted(&mut self.out, &field.name);
+                    quoted(&field.name, &mut self.out);
                     self.out.push(':');
                     self.value(field.node, depth + 1)?;
                 }
@@ -312,23 +313,6 @@ fn digits(bytes: &[u8]) -> Option<String> {
         *to = *from;
     }
     Some(Value::BigDecimal(I256Bytes(wide), 0).to_string())
-}
-
-fn push_quoted(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            // A text takes everything.
-            '\0'..='\u{1f}' => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 #[cfg(test)]

@@ -50,6 +50,42 @@ pub struct States<'a> {
     pub shards: usize,
     /// Rows from which it is.
     pub shard_rows_min: usize,
+    pub bounds: Bounds,
+}
+
+/// What one application of a rule may come to. Rows of a join multiply: a key with very many rows on both sides would keep the
+/// steps of a source for hours, and take more memory than there is. Beyond it the rule fails ([`Error::TooMuch`]), so that its
+/// model waits, is built in portions beside the steps, and nothing else stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Pairs of rows under one key that are looked at.
+    pub pairs: u64,
+    /// Bytes of the rows that are found, and of those that come of them.
+    pub bytes: usize,
+}
+
+impl Bounds {
+    /// For who cuts his work into portions himself.
+    pub const NONE: Self = Self { pairs: u64::MAX, bytes: usize::MAX };
+
+    /// Errors: so many bytes are beyond it.
+    pub(crate) fn check_bytes(self, bytes: usize) -> Result<()> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        Err(Error::TooMuch(format!(
+            "a join finds or makes more than {} MiB of rows in one step, which is as much as a step may hold",
+            self.bytes >> 20
+        )))
+    }
+
+    /// Its share of one of so many parts of split work.
+    fn shared(self, shards: usize) -> Self {
+        if self == Self::NONE {
+            return self;
+        }
+        Self { pairs: (self.pairs / shards as u64).max(1), bytes: (self.bytes / shards).max(1) }
+    }
 }
 
 impl States<'_> {
@@ -60,7 +96,7 @@ impl States<'_> {
 
     /// The same states for one part of split work.
     pub fn within_shard(self) -> Self {
-        Self { shards: 1, ..self }
+        Self { shards: 1, bounds: self.bounds.shared(self.shards.max(1)), ..self }
     }
 
     /// The value of a key.

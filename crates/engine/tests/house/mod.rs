@@ -14,6 +14,7 @@ pub(crate) mod story;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use engine::operator::Bounds;
 use engine::{Coming, Engine, Input, Load, ModelDefinition, ModelState, Settings};
 use futures::StreamExt;
 use plan::{Planned, TableInfo, TableName};
@@ -68,6 +69,8 @@ pub(crate) struct Mode {
     pub(crate) parts: bool,
     /// Rows of a table from which it is emptied by a chain.
     pub(crate) emptied_rows_max: usize,
+    /// What a rule may come to in one step.
+    pub(crate) bounds: Bounds,
     /// A restart before the last part of every transaction, and after every second step within a chain.
     pub(crate) killed: bool,
     /// Every so many operations of log and stages the disk is full, and what is taken is tried again; 0: never.
@@ -87,6 +90,7 @@ impl Default for Mode {
             beside: 0,
             parts: false,
             emptied_rows_max: 50_000,
+            bounds: Bounds { pairs: 50_000_000, bytes: 256 << 20 },
             killed: false,
             full_every: 0,
             forgets_before: false,
@@ -282,6 +286,7 @@ impl House {
             (settings.build_rows_max, settings.build_bytes_max) = (1, 1);
         }
         settings.emptied_rows_max = self.mode.emptied_rows_max;
+        settings.bounds = self.mode.bounds;
         let mut engine = Engine::open(store, Arc::clone(&self.host.queries), settings).map_err(|e| text(&e))?;
         let source = engine.register_source("test").map_err(|e| text(&e))?;
         for (name, schema) in &self.tables {

@@ -5,9 +5,9 @@
 //! texts, but for numbers with zeros at their end.
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
 
 use datafusion_common::{Result, exec_err};
+pub(crate) use relation::json::quoted;
 
 /// How deep a document may nest.
 const DEPTH_MAX: usize = 128;
@@ -371,27 +371,6 @@ fn number_text(digits: &str) -> String {
             format!("{sign}{}", if whole.is_empty() { "0" } else { whole })
         }
     }
-}
-
-/// A text in quotes.
-pub(crate) fn quoted(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            c if c < ' ' => {
-                write!(out, "\\u{:04x}", u32::from(c)).ok();
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 /// The sign of a number, its digits without zeros at either end, and the power of ten that they stand at: equal for equal

@@ -14,10 +14,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::source::mysql::log::{
-    Assembler, Dialect, Facts, Ground, HEAD, LOAD_ALL_AGAIN, LOOK_AGAIN, LogEnd, LogPoint, LogPosition, LogRefusal,
-    Met, Pauses, START, Sentry, ServerError, ServerInfo, Silence, Step, Verdict, Way, Wire, WireError, another_history,
-    connect, connect_again, end_position, ends, failure, in_time, is_same_server, log_end, open_log, start_position,
-    ticks, told, understood,
+    Assembler, CHECK_TICKS, Dialect, Facts, Ground, HEAD, LOAD_ALL_AGAIN, LOOK_AGAIN, LogEnd, LogPoint, LogPosition,
+    LogRefusal, Met, Pauses, START, Sentry, ServerError, ServerInfo, Silence, Step, Verdict, Way, Wire, WireError,
+    another_history, connect, connect_again, end_position, ends, failure, in_time, is_same_server, log_end, open_log,
+    start_position, ticks, told, understood,
 };
 use crate::source::mysql::{MysqlConfig, Start};
 use crate::source::{Failure, Limits};
@@ -37,8 +37,6 @@ const QUEUE: usize = 4;
 const ANSWER: Duration = Duration::from_secs(60);
 /// A position behind which nothing of ours was logged is kept whenever so many ticks have passed.
 const IDLE_TICKS: u32 = 5;
-/// The end of the log is asked for whenever so many have.
-const CHECK_TICKS: u32 = 10;
 /// Messages that were handed on have so long to become safe when somebody waits for the end.
 const STOP_PATIENCE: Duration = Duration::from_secs(4);
 

@@ -1,8 +1,9 @@
 //! From a message to what becomes of a table's rows.
 //!
-//! Each format says for a table either that a message is of another one, or what becomes of its rows, or that nobody can tell: then the
-//! message is *poison*, a reject that is known by its place. A row of which the key can be read and another value cannot is a reject
-//! of that key, and the next good message of the key takes it out again.
+//! Each format says for a table either that a message is of another one, or what becomes of its rows, or that nobody can tell. A row of
+//! which the key can be read, in the message's value or in its key, and something else cannot is a reject of that key: what there was of
+//! it goes, and the next good message of the key takes the reject out again. Any other message that nobody can tell anything of is
+//! *poison*, a reject that is known by its place.
 
 mod canal;
 mod debezium;
@@ -212,14 +213,48 @@ pub(super) fn read(table: &Topical, parsed: &Parsed<'_>, schemas: &mut Schemas) 
     let value = match value {
         None => None,
         Some(Ok(json)) => Some(json),
-        Some(Err(reason)) => return Read::Poison(reason.clone()),
+        Some(Err(reason)) => return known_by_key(table, key, Read::Poison(reason.clone()), schemas),
     };
-    match table.format {
+    let read = match table.format {
         Format::Maxwell => maxwell::read(table, key.json.as_ref(), value),
         Format::Debezium => debezium::read(table, key, value, None, schemas),
         Format::Canal => canal::read(table, value),
         Format::Json => plain::read(table, key, value, None, schemas),
         Format::Avro => avro(table, key, (value, *shape), schemas),
+    };
+    match value {
+        // Its key was looked at already.
+        None => read,
+        Some(_) => known_by_key(table, key, read, schemas),
+    }
+}
+
+/// A message of which nobody can tell what it says is of the row that a tombstone with its key would take away, where there is one.
+fn known_by_key(table: &Topical, key: &Key<'_>, read: Read, schemas: &mut Schemas) -> Read {
+    let reason = match &read {
+        Read::Poison(reason) => reason,
+        Read::Told(told) => match &told[..] {
+            [Told::Unread { known: None, reason }] => reason,
+            _ => return read,
+        },
+        Read::Elsewhere => return read,
+    };
+    let gone = match table.format {
+        _ if !table.is_keyed() => return read,
+        Format::Maxwell => maxwell::read(table, key.json.as_ref(), None),
+        // Several rows are in one message.
+        Format::Canal => return read,
+        // Of which table the key is where a topic has several is not said.
+        Format::Debezium | Format::Json | Format::Avro if table.is_shared() => return read,
+        Format::Debezium | Format::Json | Format::Avro => gone_by_key(table, key, schemas),
+    };
+    match gone {
+        Read::Elsewhere => Read::Elsewhere,
+        Read::Told(told) => match <[Told; 1]>::try_from(told) {
+            Ok([Told::Gone(values)]) => Read::Told(vec![Told::Unread { known: Some(values), reason: reason.clone() }]),
+            _ => read,
+        },
+        Read::Poison(_) => read,
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) const START: Duration = Duration::from_secs(600);
 /// Where the first event of a log file is.
 pub(crate) const HEAD: u64 = 4;
+/// The end of the log is asked for whenever so many ticks of a reader have passed.
+pub(crate) const CHECK_TICKS: u32 = 10;
 const FIRST: Duration = Duration::from_millis(200);
 const MAX: Duration = Duration::from_secs(15);
 

@@ -68,7 +68,7 @@ pub(crate) mod client {
 
 /// The log alone, for who follows all of it and no tables of a warehouse.
 pub(crate) mod log {
-    pub(crate) use super::again::{HEAD, LOOK_AGAIN, Pauses, START, understood};
+    pub(crate) use super::again::{CHECK_TICKS, HEAD, LOOK_AGAIN, Pauses, START, understood};
     pub(crate) use super::assemble::{Assembler, Heard, Hearing, Listener, Step};
     pub(crate) use super::continuity::{Ground, Verdict, Way};
     pub(crate) use super::decode::parts;

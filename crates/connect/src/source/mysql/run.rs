@@ -22,7 +22,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::source::{Control, Failure, Limits, OwnFacts, Requests, SourceEvent, SourceState, now_us};
 
-use super::again::{HEAD, LOOK_AGAIN, Pauses, START, understood};
+use super::again::{CHECK_TICKS, HEAD, LOOK_AGAIN, Pauses, START, understood};
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::cascade::Cascades;
 use super::commits::{Since, WAITS, are_shown};
@@ -53,8 +53,6 @@ const IDLE: Duration = Duration::from_secs(30);
 const ALIVE: Duration = Duration::from_secs(5);
 /// How long it may take over all its views, triggers and routines, which some servers have thousands of.
 const OBJECTS: Duration = Duration::from_secs(30);
-/// The end of the log is asked for whenever so many ticks have passed.
-const CHECK_TICKS: u32 = 10;
 /// So is whether tables may be locked by now whose load needs that.
 const LOCK_TICKS: u32 = 25;
 /// Tables that are looked at in a tick because of their numbers.

@@ -63,10 +63,10 @@ impl JoinOp {
         let there = self.left.side.find(states, touched.len(), &|k| keys.get(touched[k] as usize))?;
         let mut there = self.left_rows(&there.delta, &mut keys)?;
 
-        let mut out = Output::new(self);
+        let mut out = Output::new(self, states.bounds);
         let is_left = self.pads();
         let mut met: Vec<Pair> = Vec::new();
-        let pairs = Pairs::new(Near::Left, &come.of_row, keys.len(), &old_right.key);
+        let pairs = Pairs::new(Near::Left, &come.of_row, keys.len(), &old_right.key).within(states.bounds)?;
         residual.each_match(&come.delta, &old_right.delta, pairs, &mut failed, &mut |(l, r)| {
             add(&mut come.old[l as usize], old_right.delta.weights[r as usize])?;
             if is_left {
@@ -78,7 +78,7 @@ impl JoinOp {
         for rows in [&mut there, &mut come] {
             met.clear();
             let LeftRows { delta, of_row, added, .. } = rows;
-            let pairs = Pairs::of_optional(Near::Left, of_row, keys.len(), &right_of_row);
+            let pairs = Pairs::of_optional(Near::Left, of_row, keys.len(), &right_of_row).within(states.bounds)?;
             residual.each_match(delta, right, pairs, &mut failed, &mut |(l, r)| {
                 add(&mut added[l as usize], right.weights[r as usize])?;
                 if is_left {
@@ -119,7 +119,7 @@ impl JoinOp {
         let mut keys = Interner::default();
         let mut come = self.left_rows(left, &mut keys)?;
         let old_right = self.right.side.find(states, keys.len(), &|k| keys.get(k))?;
-        let pairs = Pairs::new(Near::Left, &come.of_row, keys.len(), &old_right.key);
+        let pairs = Pairs::new(Near::Left, &come.of_row, keys.len(), &old_right.key).within(states.bounds)?;
         residual.each_match(&come.delta, &old_right.delta, pairs, &mut failed, &mut |(l, r)| {
             add(&mut come.old[l as usize], old_right.delta.weights[r as usize])
         })?;

@@ -31,7 +31,7 @@ pub use self::pairs::FailedPairs;
 use self::pairs::{Near, Pair, Pairs, Residual, batch_of, weights_of};
 pub(super) use self::rule::compile;
 use super::interner::Interner;
-use super::{States, in_shards, shard_range};
+use super::{Bounds, States, in_shards, shard_range};
 use crate::arrange::Side;
 use crate::error::{Error, Result};
 use crate::expr::{Condition, arrow_schema};
@@ -243,7 +243,7 @@ impl JoinOp {
         let is_filter = matches!(self.kind, JoinKind::Semi | JoinKind::Anti);
         if is_filter && let Some(table) = self.state {
             let counts = self.matches_of(table, &found.delta, states)?;
-            return self.filtered(found, |row| counts[row as usize] > 0);
+            return self.filtered(found, states.bounds, |row| counts[row as usize] > 0);
         }
         let (near, far) = match from {
             Driving::Left => (&self.left, &self.right),
@@ -254,14 +254,16 @@ impl JoinOp {
         if is_filter {
             // Whether there is a match is enough, and one is seen at once under a key with a million.
             let counts = far.side.count_up_to(states, &|i| keys.get(i), &vec![1; keys.len()])?;
-            return self.filtered(found, |row| of_row[row as usize].is_some_and(|key| counts[key as usize] > 0));
+            return self.filtered(found, states.bounds, |row| {
+                of_row[row as usize].is_some_and(|key| counts[key as usize] > 0)
+            });
         }
         // Whether a left row is padded is known of all its matches.
         let rows_max = if self.kind == JoinKind::Inner { rows_max } else { usize::MAX };
         let (met, is_cut) = far.side.find_some(states, keys.len(), &|i| keys.get(i), rows_max)?;
         let near = if from == Driving::Left { Near::Left } else { Near::Right };
         let mut failed = FailedPairs::default();
-        let all = Pairs::new(near, &of_row, keys.len(), &met.key);
+        let all = Pairs::new(near, &of_row, keys.len(), &met.key).within(states.bounds)?;
         let (left, right) = match from {
             Driving::Left => (&found.delta, &met.delta),
             Driving::Right => (&met.delta, &found.delta),
@@ -279,7 +281,7 @@ impl JoinOp {
             }
         };
         looked_at = looked_at.max(pairs.len());
-        let mut out = Output::new(self);
+        let mut out = Output::new(self, states.bounds);
         out.pairs(left, right, &pairs)?;
         let mut rows: Vec<u32> = pairs.iter().map(|&(l, r)| if near == Near::Left { l } else { r }).collect();
         if self.pads() {
@@ -295,11 +297,11 @@ impl JoinOp {
     }
 
     /// The rows of a semi or anti join among rows of its left side.
-    fn filtered(&self, found: &Found, is_matched: impl Fn(u32) -> bool) -> Result<Expanded> {
+    fn filtered(&self, found: &Found, bounds: Bounds, is_matched: impl Fn(u32) -> bool) -> Result<Expanded> {
         let wanted = self.kind == JoinKind::Semi;
         let rows: Vec<u32> = (0..found.delta.len() as u32).filter(|&row| is_matched(row) == wanted).collect();
         let key = rows.iter().map(|&row| found.key[row as usize]).collect();
-        let mut out = Output::new(self);
+        let mut out = Output::new(self, bounds);
         out.alone(&found.delta, &rows, None)?;
         let found_rows = Found { delta: out.finish()?, key };
         Ok(Expanded {
@@ -318,7 +320,7 @@ impl JoinOp {
         let mut of_right: Vec<u32> = right_of_row.iter().flatten().copied().collect();
         of_right.sort_unstable();
         of_right.dedup();
-        let mut out = Output::new(self);
+        let mut out = Output::new(self, states.bounds);
         let mut failed = FailedPairs::default();
         if of_left > 0 {
             let found = self.right.side.find(states, of_left, &|k| keys.get(k))?;
@@ -356,13 +358,15 @@ impl JoinOp {
         let mut old_left = self.left.side.find(states, touched.len(), &|i| keys.get(touched[i] as usize))?;
         old_left.key.iter_mut().for_each(|k| *k = touched[*k as usize]);
 
-        let mut out = Output::new(self);
+        let mut out = Output::new(self, states.bounds);
         if self.pads() {
-            let pairs: Vec<Pair> = Pairs::new(Near::Left, &left_of_row, keys.len(), &old_right.key).collect();
+            let pairs = Pairs::new(Near::Left, &left_of_row, keys.len(), &old_right.key);
+            let pairs: Vec<Pair> = pairs.within(states.bounds)?.collect();
             out.pairs(left, &old_right.delta, &pairs)?;
             let old_left_keys: Vec<_> = old_left.key.iter().map(|&k| Some(k)).collect();
             for (rows, of_row) in [(&old_left.delta, &old_left_keys), (left, &left_of_row)] {
-                let pairs: Vec<Pair> = Pairs::of_optional(Near::Left, of_row, keys.len(), &right_of_row).collect();
+                let pairs = Pairs::of_optional(Near::Left, of_row, keys.len(), &right_of_row);
+                let pairs: Vec<Pair> = pairs.within(states.bounds)?.collect();
                 out.pairs(rows, right, &pairs)?;
             }
         }
@@ -453,16 +457,20 @@ impl Counts {
 /// The output of a rule, part by part.
 struct Output<'a> {
     join: &'a JoinOp,
+    bounds: Bounds,
+    /// Bytes of the pairs so far, about.
+    bytes: usize,
     parts: Vec<Delta>,
 }
 
 impl<'a> Output<'a> {
-    fn new(join: &'a JoinOp) -> Self {
-        Self { join, parts: Vec::new() }
+    fn new(join: &'a JoinOp, bounds: Bounds) -> Self {
+        Self { join, bounds, bytes: 0, parts: Vec::new() }
     }
 
     /// The pairs that satisfy the residual condition.
     fn matching(&mut self, left: &Delta, right: &Delta, pairs: Pairs<'_>, failed: &mut FailedPairs) -> Result<()> {
+        let pairs = pairs.within(self.bounds)?;
         let pairs: Vec<Pair> = match &self.join.residual {
             None => pairs.collect(),
             Some(residual) => {
@@ -481,6 +489,9 @@ impl<'a> Output<'a> {
         if pairs.is_empty() {
             return Ok(());
         }
+        let of_pair = bytes_per_row(left) + bytes_per_row(right);
+        self.bytes = self.bytes.saturating_add(of_pair.saturating_mul(pairs.len()));
+        self.bounds.check_bytes(self.bytes)?;
         let batch = batch_of(&self.join.schema, left, right, pairs)?;
         self.parts.push(Delta::new(batch, weights_of(left, right, pairs)?));
         Ok(())
@@ -512,6 +523,12 @@ impl<'a> Output<'a> {
         }
         Ok(Delta::concat(&self.join.schema, &self.parts)?)
     }
+}
+
+/// What a row of a delta takes, about.
+fn bytes_per_row(delta: &Delta) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    delta.batch.columns().iter().map(bytes).sum::<usize>().checked_div(delta.len()).unwrap_or(0)
 }
 
 /// The key of each row, interned; none where the key holds a NULL.

@@ -51,7 +51,7 @@ impl JoinOp {
         let delta = match (was, is) {
             (Judged::ByKey, Judged::ByKey) => self.by_counts(left, right, states)?,
             (Judged::AllStand, Judged::AllStand) => {
-                let mut out = Output::new(self);
+                let mut out = Output::new(self, states.bounds);
                 out.alone(left, &(0..left.len() as u32).collect::<Vec<_>>(), None)?;
                 out.finish()?
             }
@@ -127,7 +127,7 @@ impl JoinOp {
         }
         let is_fresh = |&row: &u32| is.stands(left_of_row[row as usize], &counts.after);
         let fresh: Vec<u32> = (0..left.len() as u32).filter(is_fresh).collect();
-        let mut out = Output::new(self);
+        let mut out = Output::new(self, states.bounds);
         out.alone(&old, &moved, Some(&signs))?;
         out.alone(left, &fresh, None)?;
         out.finish()

@@ -10,8 +10,9 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType as Arrow, SchemaRef};
 use relation::Delta;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::{Condition, Failure};
+use crate::operator::Bounds;
 
 /// Pairs that are judged at once, and bytes of their texts.
 const PAIRS_MAX: usize = 16_384;
@@ -81,6 +82,25 @@ impl<'a> Pairs<'a> {
             next[key as usize] += 1;
         }
         Self { near, of_row, starts, sorted, row: 0, at: 0 }
+    }
+
+    /// Errors: they are more than one step may look at.
+    pub(super) fn within(self, bounds: Bounds) -> Result<Self> {
+        let of_key = |key: u32| u64::from(self.starts[key as usize + 1] - self.starts[key as usize]);
+        let total: u64 = self.of_row.iter().flatten().map(|&key| of_key(key)).sum();
+        if total <= bounds.pairs {
+            return Ok(self);
+        }
+        let mut rows = vec![0_u64; self.starts.len() - 1];
+        self.of_row.iter().flatten().for_each(|&key| rows[key as usize] += 1);
+        let largest = (0..rows.len()).max_by_key(|&key| rows[key] * of_key(key as u32)).unwrap_or(0);
+        Err(Error::TooMuch(format!(
+            "a join pairs {total} rows in one step, of which {} meet {} under one value of its key: more than the {} pairs that a step \
+             may look at",
+            rows[largest],
+            of_key(largest as u32),
+            bounds.pairs
+        )))
     }
 }
 
