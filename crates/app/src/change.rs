@@ -99,6 +99,11 @@ impl Changes {
         self.models.is_empty() && self.views.is_empty() && self.restart.is_empty() && !has_tables
     }
 
+    /// Whether all that the project says would be in place.
+    pub fn is_whole(&self) -> bool {
+        [&self.errors, &self.held, &self.waiting].iter().all(|of| of.is_empty())
+    }
+
     /// What applying `new` would do to what serves; models over `reloaded` tables are built anew.
     pub fn between(
         (serving, old): (&Definition, &[PlannedModel]),

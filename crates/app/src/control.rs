@@ -31,7 +31,7 @@ use crate::follow::{Commanded, Roster, Wanted};
 use crate::grants::Grants;
 use crate::hold::Standing;
 use crate::instance::Addresses;
-use crate::pump::{Applied, Described, Message, Request, Undone};
+use crate::pump::{Applied, Described, Message, Request, SOURCE_TABLE, Undone};
 use crate::reason::Reason;
 use crate::reconcile::keeper::Keeper;
 use crate::reconcile::source::{Compared, PORTION_ROWS, Pace};
@@ -710,7 +710,7 @@ impl Applier {
             let findings = setup.findings.iter().filter(move |finding| finding.is_error() == is_error);
             findings.map(|finding| setup.shown(finding)).collect::<Vec<_>>()
         };
-        let (mut errors, notices) = (shown(true), shown(false));
+        let (mut errors, mut notices) = (shown(true), shown(false));
         if setup.is_stopped() {
             bail!("{}", errors.join("\n"));
         }
@@ -751,14 +751,18 @@ impl Applier {
             findings.extend(delivery::check::findings_over(&setup, &tables, &proposal.keepable.contents, &places));
             let contents = &proposal.keepable.contents;
             findings.extend(dashboards::check::findings(&setup, &tables, contents, &absent, |_, _| ()));
-            let found: Vec<String> = findings.iter().map(|finding| setup.shown(finding)).collect();
+            findings.extend(crate::unique_key::findings(&setup, models));
+            let found: Vec<(bool, String)> =
+                findings.iter().map(|finding| (finding.is_error(), setup.shown(finding))).collect();
             (Box::new(proposal), found)
         });
-        let (proposal, mut found) = planned.await?;
-        errors.append(&mut found);
+        let (proposal, found) = planned.await?;
+        for (is_error, text) in found {
+            if is_error { errors.push(text) } else { notices.push(text) }
+        }
         let new_tables = wanted.new_tables().map(|table| table.name.to_string()).collect();
         let Wanted { feeds, described, restart, warnings, .. } = wanted;
-        let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
+        let said = |table: AbsentTable| format!("{SOURCE_TABLE}{}: {}", table.name, table.reason);
         let absent = described.absent.into_iter().map(said).collect();
         errors.extend(self.sources.follow(feeds).await?);
         Ok(Proposed { proposal, errors, notices, restart, roles, new_tables, changed_tables, absent, warnings, setup })

@@ -17,9 +17,11 @@ use crate::warehouse::AbsentTable;
 #[derive(Debug, Default)]
 pub struct Known {
     pub tables: Vec<(TableName, Schema)>,
-    /// Those of the tables whose columns are what the project says: there may be more of them.
+    /// Those of the tables whose columns are what the project says.
     pub declared: BTreeSet<TableName>,
-    /// Those of these of which the project does not say the key.
+    /// Those of these of which the project does not say the key: nobody has set out to say all of them, so there may be more columns
+    /// than are declared ([`Known::may_have_more`]). A table with types and key is whole, as `init` writes it: a column that is not
+    /// among its columns is a mistake, or is declared first.
     pub keyless: BTreeSet<TableName>,
     /// Tables that are not known, and why.
     pub absent: Vec<AbsentTable>,
@@ -86,6 +88,11 @@ impl Known {
         Ok(known)
     }
 
+    /// Whether a table may have other columns than those that are known.
+    pub fn may_have_more(&self, table: &TableName) -> bool {
+        self.declared.contains(table) && self.keyless.contains(table)
+    }
+
     fn has(&self, name: &TableName) -> bool {
         self.tables.iter().any(|(known, _)| known == name)
     }
@@ -139,18 +146,8 @@ impl Known {
         }
         let mut columns = Vec::new();
         for column in &table.columns {
-            let Some(text) = &column.data_type else { break };
-            match declared_type(text) {
-                Some(data_type) => {
-                    columns.push(Column { name: column.name.clone(), data_type, nullable: true });
-                }
-                None => {
-                    let message = format!("column `{}` of {name} has the unknown type `{text}`", column.name);
-                    let warning = Diagnostic::warning(table.place.clone(), message);
-                    self.findings.push(warning.hint("Types are those of SQL: bigint, text, numeric(10,2), timestamp."));
-                    break;
-                }
-            }
+            let Some(data_type) = column.data_type.as_deref().and_then(declared_type) else { break };
+            columns.push(Column { name: column.name.clone(), data_type, nullable: true });
         }
         if columns.is_empty() || columns.len() < table.columns.len() {
             if !self.absent.iter().any(|absent| absent.name == name) {
@@ -253,6 +250,55 @@ fn other_key(table: &SourceTable, schema: &Schema) -> Option<Diagnostic> {
     }
     let mistake = mistaken_key(table, format!("it has {has}, and is declared with {said}"));
     Some(mistake.hint("Mend `key` in its `meta`. What the source has holds when it runs."))
+}
+
+/// Words of types, for who has misspelt one.
+const TYPES: [&str; 25] = [
+    "bigint",
+    "integer",
+    "int",
+    "smallint",
+    "tinyint",
+    "boolean",
+    "text",
+    "varchar",
+    "char",
+    "numeric",
+    "decimal",
+    "real",
+    "double",
+    "float",
+    "date",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "datetime",
+    "json",
+    "jsonb",
+    "bytea",
+    "blob",
+    "uuid",
+    "interval",
+];
+
+/// Types of a table's columns that are none: mistakes where the table is known by them alone.
+pub fn mistaken_types(table: &SourceTable, known: &Known) -> Vec<Diagnostic> {
+    let name = name_of(table);
+    let is_needed = known.absent.iter().any(|absent| absent.name == name && is_unasked(absent));
+    let mistaken = table.columns.iter().filter_map(|column| {
+        let text = column.data_type.as_deref().filter(|text| declared_type(text).is_none())?;
+        let message = format!("column `{}` of {name} has the unknown type `{text}`", column.name);
+        let finding = match is_needed {
+            true => Diagnostic::error(column.data_type_place.clone(), message),
+            false => Diagnostic::warning(column.data_type_place.clone(), message),
+        };
+        let word = text.split('(').next().unwrap_or_default().trim();
+        Some(match project::closest(word, TYPES) {
+            Some(meant) => finding.hint(format!("Did you mean `{meant}`?")),
+            None => finding.hint("Types are those of SQL and of MySQL: bigint, text, numeric(10,2), timestamp."),
+        })
+    });
+    mistaken.collect()
 }
 
 fn name_of(table: &SourceTable) -> TableName {

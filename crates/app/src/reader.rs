@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use plan::TableName;
 use query::{Answered, Asked, Executor, Reads, Watch};
-use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError};
+use serve::{
+    About, Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError, Warning,
+};
 
 use crate::clock::Clock;
 use crate::data_tests::{self, Test, Tested};
@@ -75,7 +77,8 @@ impl Reader for InstanceReader {
         let step = session.step();
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
-        let warning = |reads: &Reads| self.warning(&stale, reads, context).or_else(|| suspicion(sql));
+        let warning =
+            |reads: &Reads| self.warning(&stale, reads, context).or_else(|| suspicion(sql).map(Warning::of_statement));
         let asking = match session.asked(sql, &parameters).map_err(|e| sql_error(e, sql))? {
             Asked::Row(answer) => {
                 let warning = warning(&answer.reads);
@@ -225,16 +228,18 @@ impl InstanceReader {
     }
 
     /// What is said beside the answer to a statement that reads what is out of date. The reason may name what a role does not read.
-    fn warning(&self, stale: &Stale, reads: &Reads, context: &QueryContext) -> Option<SqlError> {
+    fn warning(&self, stale: &Stale, reads: &Reads, context: &QueryContext) -> Option<Warning> {
         if context.on_stale != OnStale::Warn || stale.is_empty() {
             return None;
         }
         let told = stale.told(reads.iter(), self.clock.now_us())?;
+        let about = if told.age.is_some() { About::Age(told.age_us) } else { About::Held };
         let reason = told_to(&context.role, &told.what, &told.why).and(&told.age.unwrap_or_default());
-        let mut warning = SqlError::new("01000", reason.message);
-        warning.detail = Some(reason.detail).filter(|detail| !detail.is_empty());
-        warning.hint = Some(reason.hint).filter(|hint| !hint.is_empty());
-        Some(warning)
+        let why = reason.message.strip_prefix(&told.what).unwrap_or_default().trim_start_matches(": ").to_owned();
+        let mut error = SqlError::new("01000", reason.message);
+        error.detail = Some(reason.detail).filter(|detail| !detail.is_empty());
+        error.hint = Some(reason.hint).filter(|hint| !hint.is_empty());
+        Some(Warning { error, why, about })
     }
 
     async fn reconcile(&self) -> Result<Answer, SqlError> {
@@ -410,7 +415,7 @@ fn told_to(role: &Role, what: &str, why: &Reason) -> Reason {
 
 /// What a statement says that can be meant, and hardly is.
 fn suspicion(sql: &str) -> Option<SqlError> {
-    let told = plan::paths_as_keys(sql).into_iter().next()?;
+    let told = plan::suspicions(sql).into_iter().next()?;
     let mut warning = SqlError::new("01000", told.message);
     (warning.detail, warning.hint) = (Some(told.detail), Some(told.hint));
     Some(warning)

@@ -36,31 +36,52 @@ pub struct Candidate {
 /// How far a criterion goes along the graph; none where it does not.
 type Reach = Option<usize>;
 
+/// What a selection comes to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// Which of the tests are meant.
+    pub tests: Vec<bool>,
+    /// Criteria that fit nothing, each with what was likely meant.
+    pub unfit: Vec<(String, Option<String>)>,
+}
+
 /// Which of these tests are meant; all of them where nothing is selected. Errors: what of it is not understood.
-pub fn select(graph: &Graph, tests: &[Candidate], select: &[String], exclude: &[String]) -> Result<Vec<bool>, String> {
-    let of = |lists: &[String]| -> Result<BTreeSet<usize>, String> {
+pub fn select(graph: &Graph, tests: &[Candidate], select: &[String], exclude: &[String]) -> Result<Selected, String> {
+    let mut unfit = Vec::new();
+    let mut of = |lists: &[String]| -> Result<BTreeSet<usize>, String> {
         let unions = lists.iter().flat_map(|list| list.split_whitespace());
-        unions.map(|criteria| intersection(graph, tests, criteria)).try_fold(BTreeSet::new(), |mut all, more| {
-            all.extend(more?);
-            Ok(all)
-        })
+        unions.map(|criteria| intersection(graph, tests, criteria, &mut unfit)).try_fold(
+            BTreeSet::new(),
+            |mut all, more| {
+                all.extend(more?);
+                Ok(all)
+            },
+        )
     };
     let selected = if select.is_empty() { (0..tests.len()).collect() } else { of(select)? };
     let excluded = of(exclude)?;
-    Ok((0..tests.len()).map(|at| selected.contains(&at) && !excluded.contains(&at)).collect())
+    let tests = (0..tests.len()).map(|at| selected.contains(&at) && !excluded.contains(&at)).collect();
+    Ok(Selected { tests, unfit })
 }
 
-fn intersection(graph: &Graph, tests: &[Candidate], criteria: &str) -> Result<BTreeSet<usize>, String> {
+type Unfit = Vec<(String, Option<String>)>;
+
+fn intersection(
+    graph: &Graph,
+    tests: &[Candidate],
+    criteria: &str,
+    unfit: &mut Unfit,
+) -> Result<BTreeSet<usize>, String> {
     let mut all: Option<BTreeSet<usize>> = None;
     for criterion in criteria.split(',') {
-        let meant = meant(graph, tests, criterion)?;
+        let meant = meant(graph, tests, criterion, unfit)?;
         all = Some(all.map_or(meant.clone(), |all| all.intersection(&meant).copied().collect()));
     }
     Ok(all.unwrap_or_default())
 }
 
-/// The tests that one criterion means.
-fn meant(graph: &Graph, tests: &[Candidate], criterion: &str) -> Result<BTreeSet<usize>, String> {
+/// The tests that one criterion means. One that fits no table, model and test is noted.
+fn meant(graph: &Graph, tests: &[Candidate], criterion: &str, unfit: &mut Unfit) -> Result<BTreeSet<usize>, String> {
     let (up, rest) = match criterion.strip_prefix('@') {
         Some(rest) => (None, rest),
         None => before(criterion),
@@ -72,7 +93,13 @@ fn meant(graph: &Graph, tests: &[Candidate], criterion: &str) -> Result<BTreeSet
         (0..tests.len()).filter(|at| is_meant(&tests[*at])).collect::<BTreeSet<usize>>()
     };
     let is_meant: Box<dyn Fn(&Node) -> bool> = match method {
-        "test_name" => return Ok(of_tests(&|test| is_match(value, &test.test))),
+        "test_name" => {
+            let found = of_tests(&|test| is_match(value, &test.test));
+            if found.is_empty() {
+                unfit.push((criterion.to_owned(), likely(graph, tests, method, value)));
+            }
+            return Ok(found);
+        }
         // All that are known here are declared in YAML.
         "test_type" => return Ok(of_tests(&|_| matches!(value, "generic" | "data"))),
         "fqn" => Box::new(|node| {
@@ -111,7 +138,35 @@ fn meant(graph: &Graph, tests: &[Candidate], criterion: &str) -> Result<BTreeSet
     }
     // Of a test alone, by its name, as dbt does.
     let is_named = |test: &Candidate| method == "fqn" && own.is_empty() && is_match(value, &test.test);
+    if own.is_empty() && !tests.iter().any(is_named) {
+        unfit.push((criterion.to_owned(), likely(graph, tests, method, value)));
+    }
     Ok(of_tests(&|test| nodes.contains(test.node.as_str()) || is_named(test)))
+}
+
+/// What is likely meant by a value that fits nothing: what a method looks at and is called much alike; or the source table of that name.
+fn likely(graph: &Graph, tests: &[Candidate], method: &str, value: &str) -> Option<String> {
+    let short = |node: &Node| node.name.split_once('.').map_or(node.name.clone(), |(_, short)| short.to_owned());
+    let of = |is_source: bool| graph.nodes.iter().filter(move |node| node.is_source == is_source);
+    let test_names = || tests.iter().map(|test| test.test.clone());
+    let names: Vec<String> = match method {
+        "tag" => graph.nodes.iter().flat_map(|node| node.tags.clone()).collect(),
+        "source" => {
+            let sources = of(true).filter_map(|node| node.name.split_once('.')).map(|(source, _)| source.to_owned());
+            sources.chain(of(true).map(|node| node.name.clone())).collect()
+        }
+        "path" | "file" => {
+            let file = |node: &Node| node.path.rsplit('/').next().unwrap_or_default().to_owned();
+            of(false).flat_map(|node| [node.path.clone(), file(node)]).collect()
+        }
+        "test_name" => test_names().collect(),
+        _ => of(false).flat_map(|node| [short(node), node.name.clone()]).chain(test_names()).collect(),
+    };
+    if let Some(meant) = project::closest(value, names.iter().map(String::as_str)) {
+        return Some(meant.to_owned());
+    }
+    let is_it = |node: &&Node| value == node.name || value == short(node);
+    of(true).find(is_it).filter(|_| method == "fqn").map(|node| format!("source:{}", node.name))
 }
 
 /// The method of a value that names none.
@@ -202,10 +257,27 @@ mod tests {
         let list = |text: &str| if text.is_empty() { Vec::new() } else { vec![text.to_owned()] };
         match select(&graph, &tests, &list(selected), &list(excluded)) {
             Ok(chosen) => {
-                let names = tests.iter().zip(chosen).filter(|(_, is)| *is);
+                let names = tests.iter().zip(chosen.tests).filter(|(_, is)| *is);
                 names.map(|(test, _)| test.node.split('.').next_back().unwrap()).collect::<Vec<_>>().join(" ")
             }
             Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn what_fits_nothing_is_told() {
+        let (graph, tests) = shop();
+        for (selected, wanted) in [
+            ("trade+1 tradee", "tradee: trade"),
+            ("foo", "foo: -"),
+            ("+trade people_are_known", ""),
+            ("tag:nightlyy,trade", "tag:nightlyy: nightly"),
+            ("orders", "orders: source:shop.orders"),
+            ("test_name:uniqe", "test_name:uniqe: unique"),
+        ] {
+            let unfit = select(&graph, &tests, &[selected.to_owned()], &[]).unwrap().unfit;
+            let told = unfit.iter().map(|(what, meant)| format!("{what}: {}", meant.as_deref().unwrap_or("-")));
+            assert_eq!(told.collect::<Vec<_>>().join(", "), wanted, "{selected}");
         }
     }
 

@@ -66,9 +66,27 @@ impl Setup {
         };
         let bare = Self { folder, data: PathBuf::new(), project: Project::default(), findings: Vec::new() };
         let loaded = if bare.is_project() { Self::load(global).ok() } else { None };
+        if let (Some(target), Some(loaded)) = (&global.target, &loaded) {
+            loaded.refuse_unknown_target(target)?;
+        }
         let profile = loaded.map(|loaded| loaded.project.profile).unwrap_or_default();
         let data = global.data.clone().unwrap_or_else(|| bare.folder.join(&profile.data));
         Ok(Self { data, project: Project { profile, ..Project::default() }, ..bare })
+    }
+
+    /// A target that is named and is not there names no data folder, and not that of another one.
+    fn refuse_unknown_target(&self, target: &str) -> anyhow::Result<()> {
+        if self.project.profile.is_found {
+            return Ok(());
+        }
+        let is_of_profile = |finding: &&Diagnostic| finding.place.file.ends_with("profiles.yml");
+        match self.errors().find(is_of_profile) {
+            Some(finding) => {
+                let hint = finding.hint.as_ref().map(|hint| format!("\nHint: {hint}")).unwrap_or_default();
+                bail!("{}: {}{hint}", finding.place, finding.message)
+            }
+            None => bail!("no profile of this project has an output `{target}`"),
+        }
     }
 
     /// Whether its folder is a project's.

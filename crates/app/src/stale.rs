@@ -48,12 +48,14 @@ impl Stale {
             let names: Vec<String> = old.into_iter().map(|(name, _)| name).collect();
             let verb = if names.len() > 1 { "are" } else { "is" };
             let what = format!("{} {verb} out of date", names.join(", "));
-            return Some(Told { what, why: doubt.reason.clone(), age: Some(doubt.aged(now_us)) });
+            let age_us = doubt.age_us(now_us);
+            return Some(Told { what, why: doubt.reason.clone(), age: Some(doubt.aged(now_us)), age_us });
         }
         let held: Vec<_> = read.filter_map(|name| Some((name.to_string(), self.held.get(name)?))).collect();
         let (_, why) = held.first()?;
         let names: Vec<&str> = held.iter().map(|(name, _)| name.as_str()).collect();
-        Some(Told { what: format!("{}: not as the project says", names.join(", ")), why: (*why).clone(), age: None })
+        let what = format!("{}: not as the project says", names.join(", "));
+        Some(Told { what, why: (*why).clone(), age: None, age_us: None })
     }
 }
 
@@ -63,7 +65,10 @@ pub struct Told {
     pub what: String,
     /// It may name what whoever asks does not read.
     pub why: Reason,
+    /// A sentence about how old it is; none where it is not old, but of an older text.
     pub age: Option<String>,
+    /// The same in microseconds, where that is known.
+    pub age_us: Option<i64>,
 }
 
 /// Why what is shown of a table, or of a model over it, may not be what the source says.

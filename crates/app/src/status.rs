@@ -8,6 +8,7 @@ use plan::TableName;
 
 use crate::audit::{self, Audit};
 use crate::backlog::Bounds;
+use crate::counted::counted;
 use crate::data_tests::Results;
 use crate::definition::PlannedModel;
 use crate::delivery::{DeliveryStatus, Moments, is_delivering_state};
@@ -117,9 +118,8 @@ pub fn is_stopped_state(state: &str) -> bool {
 /// A number of rejected rows, as people read it.
 pub fn rows_of(rejects: u64) -> String {
     match rejects {
-        1 => "1 row".to_owned(),
         REJECTS_MAX.. => format!("{REJECTS_MAX} rows or more"),
-        rejects => format!("{rejects} rows"),
+        rejects => counted(rejects, "row"),
     }
 }
 

@@ -816,6 +816,7 @@ fn tell_altered(altered: &BTreeMap<TableName, String>, before: &Contents, conten
         .iter()
         .map(|(table, statement)| (table, statement, contents.wanted.readers_of(std::iter::once(table.clone()))))
         .collect();
+    let wanted = &contents.wanted;
     for (name, text) in &mut contents.waiting {
         let mut reason = Reason::of(text);
         let said = before.waiting.iter().find(|(waited, _)| waited == name).map(|(_, said)| Reason::of(said));
@@ -825,7 +826,11 @@ fn tell_altered(altered: &BTreeMap<TableName, String>, before: &Contents, conten
         });
         for (table, statement, _) in readers.iter().filter(|(_, _, readers)| readers.contains(name)) {
             let line = format!("Table {table} was altered: {statement}");
-            if said.as_ref().is_some_and(|said| !said.detail.contains(&line)) {
+            let is_why = match &said {
+                Some(said) => said.detail.contains(&line),
+                None => is_of_statement(&reason.message, statement) || is_of_tables(name, &reason, before, wanted),
+            };
+            if !is_why {
                 continue;
             }
             reason = reason.and(&line);
@@ -835,6 +840,35 @@ fn tell_altered(altered: &BTreeMap<TableName, String>, before: &Contents, conten
     }
     let of = |(table, statement): (TableName, String)| Altered { schema: table.schema, table: table.name, statement };
     contents.altered = told.into_iter().map(of).collect();
+}
+
+/// Whether a name that a message quotes stands in a statement too.
+fn is_of_statement(message: &str, statement: &str) -> bool {
+    let names = message.split('"').skip(1).step_by(2).filter_map(|name| name.rsplit('.').next());
+    let is_in = |name: &str| {
+        let words = statement.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$');
+        !name.is_empty() && words.into_iter().any(|word| word.eq_ignore_ascii_case(name))
+    };
+    names.into_iter().any(is_in)
+}
+
+/// Whether a model waits for what has become of its tables: it cannot be planned, and says what it said before, as does all that it reads.
+fn is_of_tables(name: &TableName, reason: &Reason, before: &Contents, wanted: &Definition) -> bool {
+    let is_as_before = |text: &ModelText| {
+        let name = text.table_name();
+        let known = before.wanted.text(&name).or_else(|| before.definition.text(&name));
+        known.is_some_and(|known| known.is_same(text))
+    };
+    let (mut left, mut seen) = (vec![name.clone()], BTreeSet::new());
+    while let Some(name) = left.pop() {
+        let Some(text) = wanted.text(&name).filter(|_| seen.insert(name.clone())) else { continue };
+        if !is_as_before(text) {
+            return false;
+        }
+        left.extend(text.upstream());
+    }
+    // A table that cannot be read is told without a place.
+    reason.message.contains(".sql:")
 }
 
 /// The tables of an engine.

@@ -171,7 +171,7 @@ fn hints_name_commands_that_exist() {
 const TROUBLES: &str = "# What each surface says of a trouble
 
 Made of the cases in `crates/app/tests/cases/trouble`, which run an instance into each trouble and ask every surface; none of them may
-say that all is well. Above the trouble stand the model `revenue`, the view `today` over it, and a dashboard's tile over that. `N` is a number, `$PORT` a port.
+say that all is well. Above the trouble stand the model `revenue`, the view `today` over it, and a dashboard's tile over that: what is said of it stands where its line is pointed at. `N` is a number, `$PORT` a port.
 What is not affected is not shown, and is as it was: a table that is parked stops what stands on it, and nothing else. In troubles of deliveries there is a sync
 `revenue` of the model; a sync stops nothing but itself.
 

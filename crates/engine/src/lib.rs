@@ -36,6 +36,7 @@ mod reload;
 mod states;
 pub mod step;
 pub mod stored;
+mod unique;
 mod versions;
 
 pub use build::{Build, Finished};
@@ -46,4 +47,5 @@ pub use load::{Again, Load};
 pub use rejects::{Reject, RejectCounts, RejectReader, RejectedRow};
 pub use states::{KeptState, StateForm};
 pub use step::{RelationReport, StepReport};
+pub use unique::is_unique_by;
 pub use versions::{Coming, Difference, Refused};

@@ -33,10 +33,11 @@ use crate::network::Network;
 use crate::operator::States;
 use crate::step::Moves;
 
-/// A row that is missing in a model or table because it could not be taken.
+/// A row that is missing in a model or table because it could not be taken. Rows that are equal in all that their expression read are
+/// as many rejects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reject {
-    /// Stable over restarts.
+    /// Stable over restarts. Of equal rows each has its own.
     pub id: String,
     /// The model in which it failed first, where other models over the same sub-plan miss it too; or the source's table.
     pub node: String,
@@ -530,23 +531,40 @@ impl std::fmt::Debug for RejectReader {
 }
 
 impl RejectReader {
-    /// The rejects that a snapshot has, read as they are asked for: those of sources first.
+    /// The rejects that a snapshot has, read as they are asked for: those of sources first. What is kept once with a number is read
+    /// as so many rows: [`Engine::reject_counts`] and [`Engine::reject_count`] count them so.
     pub fn read(&self, snapshot: Snapshot) -> impl Iterator<Item = Result<Reject>> + Send + use<> {
         let keys = Arc::clone(&self.keys);
         let of_sources = snapshot.scan(self.of_sources, &[]).map(move |entry| {
             let (key, value) = entry?;
-            read_source_reject(&keys, &key, &value).ok_or_else(|| damaged("source"))
+            let reject = read_source_reject(&keys, &key, &value).ok_or_else(|| damaged("source"))?;
+            Ok((reject, read_weighted(&value)?.0))
         });
         let nodes = Arc::clone(&self.nodes);
         let of_nodes = (0..nodes.len()).flat_map(move |at| {
             let node = Arc::clone(&nodes[at]);
             snapshot.scan(node.table, &[]).map(move |entry| {
                 let (key, value) = entry?;
-                node.read(&key, &value).ok_or_else(|| damaged(&node.identity))
+                let reject = node.read(&key, &value).ok_or_else(|| damaged(&node.identity))?;
+                Ok((reject, read_weighted(&value)?.0))
             })
         });
-        of_sources.chain(of_nodes)
+        of_sources.chain(of_nodes).flat_map(|kept: Result<(Reject, i64)>| {
+            let (rows, error) = kept.map_or_else(|error| (None, Some(error)), |kept| (Some(kept), None));
+            let rows = rows.into_iter().flat_map(|(reject, count)| each(reject, count));
+            error.into_iter().map(Err).chain(rows.map(Ok))
+        })
     }
+}
+
+/// As many rejects as there are rows of this one.
+fn each(reject: Reject, count: i64) -> impl Iterator<Item = Reject> {
+    let further = reject.clone();
+    let further = (1..count).map(move |at| {
+        let id = id_of(format!("{} {at}", further.id).as_bytes());
+        Reject { id, ..further.clone() }
+    });
+    std::iter::once(reject).chain(further)
 }
 
 impl Rejecting {

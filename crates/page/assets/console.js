@@ -236,27 +236,43 @@ const pictureOf = ({ columns, rows }) => {
   const drawn = columns.map((column, at) => ({ column, at })).filter(({ column, at }) => at !== x && kind(column) === "number").slice(0, SERIES_MAX);
   if (!rows.length || !drawn.length) return [make("p", { className: "quiet", textContent: "A chart needs rows, and a column of numbers beside one of times, numbers or names." })];
   if (kind(columns[x]) === "text") {
-    const { at, column } = drawn[0];
-    const most = Math.max(0, ...rows.map((row) => number(row[at]) ?? 0));
+    const shown = rows.slice(0, BARS_MAX);
+    const lengths = shown.flatMap((row) => drawn.map(({ at }) => number(row[at]) ?? 0));
+    const [least, most] = [Math.min(0, ...lengths), Math.max(0, ...lengths)];
+    const place = (value) => (most > least ? ((value - least) / (most - least)) * 100 : 0);
+    // As page::chart draws them: those of negative values lead from zero to the left.
     const svg = (value) => {
       const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
       picture.setAttribute("viewBox", "0 0 100 6");
       picture.setAttribute("preserveAspectRatio", "none");
       picture.setAttribute("aria-hidden", "true");
-      for (const [name, width] of [["track", 100], ["bar", most > 0 ? Math.max(0, value / most) * 100 : 0]]) {
+      const [zero, end] = [place(0), place(value)];
+      const parts = [["track", 0, 100], ["bar", Math.min(zero, end), Math.abs(end - zero)]];
+      if (least < 0) parts.push(["zero", Math.max(0, zero - 0.2), 0.4]);
+      for (const [name, left, width] of parts) {
         const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
         bar.setAttribute("class", name);
+        bar.setAttribute("x", String(left));
         bar.setAttribute("width", String(width));
         bar.setAttribute("height", "6");
         picture.append(bar);
       }
       return picture;
     };
-    const bars = rows.slice(0, BARS_MAX).map((row) => make("li", {},
-      make("span", { className: "label", textContent: row[x] === null ? "null" : shownText(row[x]) }),
-      make("span", { className: "value", textContent: row[at] === null ? "null" : Number(row[at]).toLocaleString("en", { maximumFractionDigits: 6 }) }), svg(number(row[at]) ?? 0)));
+    const label = (value) => {
+      const text = value === null ? "null" : shownText(value).trim() ? null : "empty";
+      return make("span", { className: "label" }, text ? make("span", { className: "null", textContent: text }) : shownText(value));
+    };
+    const valueOf = (value, ...before) => make("span", { className: "value" }, ...before, value === null ? "null" : Number(value).toLocaleString("en", { maximumFractionDigits: 6 }));
+    const isGrouped = drawn.length > 1;
+    const bars = shown.map((row) => (isGrouped
+      ? make("li", {}, label(row[x]), make("ul", {}, ...drawn.map(({ at, column }, series) => make("li", { className: `series-${series % 6}` },
+        svg(number(row[at]) ?? 0), valueOf(row[at], make("span", { className: "away", textContent: `${column.name}: ` }))))))
+      : make("li", {}, label(row[x]), valueOf(row[drawn[0].at]), svg(number(row[drawn[0].at]) ?? 0))));
+    const names = drawn.map(({ column }) => column.name);
+    const legend = isGrouped ? [make("ul", { className: "legend", ariaHidden: "true" }, ...names.map((name, series) => make("li", { className: `series-${series % 6}`, textContent: name })))] : [];
     const more = rows.length > BARS_MAX ? [make("p", { className: "quiet", textContent: `The first ${BARS_MAX} rows.` })] : [];
-    return [make("h2", { textContent: `${column.name} by ${columns[x].name}` }), make("ol", { className: "bars" }, ...bars), ...more];
+    return [make("h2", { textContent: `${names.join(", ")} by ${columns[x].name}` }), ...legend, make("ol", { className: isGrouped ? "bars grouped" : "bars" }, ...bars), ...more];
   }
   const place = (value) => (kind(columns[x]) === "time" ? Date.parse(`${String(value).replace(" ", "T")}${/[Z+]|-\d\d(:?\d\d)?$/.test(String(value).slice(10)) ? "" : String(value).length > 10 ? "Z" : ""}`) / 1000 : number(value));
   const points = rows.filter((row) => row[x] !== null && Number.isFinite(place(row[x]))).sort((a, b) => place(a[x]) - place(b[x]));
@@ -341,6 +357,7 @@ const startConsole = (form) => {
 
   /** The rows of the page, or their picture. */
   const show = () => {
+    if (!answered) return;
     const { answer } = answered;
     const pages = Math.max(1, Math.ceil(answer.rows.length / ROWS_A_PAGE));
     page = Math.min(page, pages - 1);
@@ -432,8 +449,14 @@ const startConsole = (form) => {
       show();
     });
   }
-  $("#previous").addEventListener("click", () => { page -= 1; show(); });
+  // Of a statement that failed, or that is still running, there are no pages.
+  $("#previous").addEventListener("click", () => {
+    if (!answered) return;
+    page -= 1;
+    show();
+  });
   $("#next").addEventListener("click", () => {
+    if (!answered) return;
     page += 1;
     // Behind the last row that was asked for, ten times as many are.
     if (page * ROWS_A_PAGE >= answered.answer.rows.length) runStatement(answered.sql, answered.limit * 10);

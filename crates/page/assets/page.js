@@ -38,6 +38,13 @@ const short = (value) => {
   return new Intl.NumberFormat("en", { notation: Math.abs(value) >= 1e4 ? "compact" : "standard", maximumSignificantDigits: 4 }).format(value);
 };
 
+/** A value as text: money below ten thousand has the digits of its currency, anything else four that count. */
+const valueText = (value, digits) => {
+  if (digits === undefined || typeof value !== "number" || Math.abs(value) >= 1e4) return short(value);
+  return new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+};
+
+const HOUR = 3600;
 const DAY = 86400;
 /** How far marks may be apart where every point is a day. */
 const DAYS = [1, 2, 3, 5, 7, 10, 15, 30, 60, 90, 180, 365, 730, 1825, 3650].map((days) => days * DAY);
@@ -52,14 +59,14 @@ class Chart {
   /** The legend stands before the chart and shows the values under the cursor, or the last ones. */
   legend(index) {
     const list = this.element.previousElementSibling;
-    const { series, x, open, prefix = "", suffix = "" } = this.data;
+    const { series, x, open, prefix = "", suffix = "", digits } = this.data;
     if (list.children.length !== series.length) list.replaceChildren(...series.map(() => make("li")));
     const items = [...list.children];
     const at = index ?? x.length - 1;
     const soFar = open && at === x.length - 1 ? " so far" : "";
     series.forEach((one, number) => {
       const value = one.values[at];
-      const text = typeof value === "number" && !one.second ? `${prefix}${short(value)}${suffix}` : short(value);
+      const text = typeof value === "number" && !one.second ? `${prefix}${valueText(value, digits)}${suffix}` : short(value);
       items[number].className = `series-${number % 6}${one.before ? " before" : ""}`;
       items[number].replaceChildren(`${one.name} `, make("b", { textContent: text }), one.before ? "" : soFar);
     });
@@ -79,16 +86,37 @@ class Chart {
     const shape = ({ series, time, zoned, open }) => JSON.stringify([series.map(({ second, before }) => [second, before]), time, zoned, open]);
     const same = this.plot && shape(data) === shape(this.data);
     this.data = data;
-    if (!same) return this.redraw();
+    this.updated = true;
+    if (!same || this.nothing() !== null) {
+      this.redraw();
+      if (!this.plot) this.legend();
+      return;
+    }
     this.plot.setData(this.plotted());
     this.legend();
   }
 
+  /** Why there is nothing to draw: a grid without a line would look like a chart of zeros. */
+  nothing() {
+    const { x, series } = this.data;
+    if (!x.length) return "No rows.";
+    return series.some(({ values }) => values.some((value) => typeof value === "number")) ? null : "No values.";
+  }
+
   redraw() {
     this.plot?.destroy();
+    this.plot = null;
+    const nothing = this.nothing();
+    this.element.classList.toggle("nothing", nothing !== null);
+    if (nothing !== null) {
+      // Of a tile that failed at first it is not known: why it did stands above.
+      if (this.updated || !this.element.dataset.live) this.element.replaceChildren(make("p", { className: "quiet", textContent: nothing }));
+      return;
+    }
+    this.element.replaceChildren();
     this.width = this.element.clientWidth;
     if (!this.width || typeof uPlot === "undefined") return;
-    const { time, zoned, names, series, open, x, prefix = "" } = this.data;
+    const { time, zoned, names, series, open, x, prefix = "", digits } = this.data;
     const style = getComputedStyle(this.element);
     const color = (name) => Chart.resolve(style.getPropertyValue(name));
     const quiet = color("--quiet");
@@ -97,13 +125,25 @@ class Chart {
       grid: { stroke: color("--line"), width: 1 }, ticks: { show: false },
     };
     const marks = (before) => ({
-      values: (_, at) => at.map((value) => `${before}${short(value)}`),
+      // Marks of money have its digits where one of them has any.
+      values: (_, at) => {
+        const whole = !before || at.every((value) => value === null || Number.isInteger(value));
+        return at.map((value) => `${before}${whole ? short(value) : valueText(value, digits)}`);
+      },
       // As wide as its widest mark: none is cut.
       size: (plot, texts) => 12 + Math.max(24, ...(texts ?? []).map((text) => text.length * 6.9)),
     });
-    const days = time && x.every((at) => at % DAY === 0) ? { incrs: DAYS } : {};
-    const xText = time ? Chart.clock(zoned) : names.length ? (_, at) => at.map((n) => names[n] ?? "") : (_, at) => at.map(short);
+    const isDays = time && x.every((at) => at % DAY === 0);
+    const days = isDays ? { incrs: DAYS } : {};
+    const years = time && Chart.years(x, zoned);
+    const xText = time ? Chart.clock(zoned, years) : names.length ? (_, at) => at.map((n) => names[n] ?? "") : (_, at) => at.map(short);
     const range = (_, low, high) => Chart.range(low, high);
+    // One point alone stands in the middle of what is next to it.
+    const beside = !time ? 1 : isDays ? DAY : HOUR;
+    const along = (_, low, high) => {
+      const places = this.data.x;
+      return places[0] === places[places.length - 1] ? [places[0] - beside, places[0] + beside] : [low, high];
+    };
     const line = (one, at, dash) => ({
       label: one.name, scale: one.second ? "second" : "y", stroke: one.before ? quiet : color(`--series-${at % 6}`),
       width: one.before ? 1.3 : 2, dash: one.before ? [2, 3] : dash, points: { show: x.length < 2 },
@@ -112,9 +152,10 @@ class Chart {
     this.plot = new uPlot({
       ...(time && !zoned ? { tzDate: (at) => uPlot.tzDate(new Date(at * 1e3), "Etc/UTC") } : {}),
       width: this.width, height: 200, legend: { show: false }, cursor: { y: false, points: { size: 7 } },
-      scales: { x: { time }, y: { range }, second: { range } },
-      padding: [10, second.length ? 0 : 24, 0, 0],
-      axes: [{ ...axis, ...days, size: 30, space: 74, values: xText }, { ...axis, ...marks(prefix) }, ...second],
+      scales: { x: { time, range: along }, y: { range }, second: { range } },
+      // Marks at the ends are not cut: those with years are wider.
+      padding: [10, second.length ? 0 : years ? 38 : 24, 0, years ? 12 : 0],
+      axes: [{ ...axis, ...days, size: 30, space: years ? 92 : 74, values: xText }, { ...axis, ...marks(prefix) }, ...second],
       series: [{}, ...series.map((one, at) => line(one, at)), ...(open ? series.map((one, at) => line(one, at, [5, 4])) : [])],
       hooks: { setCursor: [(plot) => this.legend(plot.cursor.idx)] },
     }, this.plotted(), this.element);
@@ -122,10 +163,10 @@ class Chart {
   }
 
   /** Marks of a time axis: days, or the clock where marks are less than a day apart. Times that have a zone are shown in the
-   *  viewer's own, others as they stand in the rows. */
-  static clock(zoned) {
+   *  viewer's own, others as they stand in the rows. Days have their year where it is not this one alone. */
+  static clock(zoned, years) {
     const format = (part) => new Intl.DateTimeFormat("en", { ...part, ...(zoned ? {} : { timeZone: "UTC" }) });
-    const day = format({ month: "short", day: "numeric" });
+    const day = format({ month: "short", day: "numeric", ...(years ? { year: "numeric" } : {}) });
     return (_, at, axis, space, step) => {
       const clock = format({ hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(step < 60 ? { second: "2-digit" } : {}) });
       return at.map((seconds) => {
@@ -133,6 +174,12 @@ class Chart {
         return step >= DAY || /^00:00(:00)?$/.test(text) ? day.format(seconds * 1000) : text;
       });
     };
+  }
+
+  /** Whether times are of other years than this one. */
+  static years(x, zoned) {
+    const year = (seconds) => { const at = new Date(seconds * 1000); return zoned ? at.getFullYear() : at.getUTCFullYear(); };
+    return x.length > 0 && [x[0], x[x.length - 1]].some((at) => year(at) !== new Date().getFullYear());
   }
 
   /** Zero belongs to a chart of amounts unless all values are far from it. */

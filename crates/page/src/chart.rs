@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use crate::dashboard::Tile;
 use crate::escape;
-use crate::grid::Grid;
+use crate::grid::{Grid, NULL};
 
 /// One line.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,6 +38,8 @@ pub struct Lines {
     pub is_open: bool,
     /// What stands before and behind values.
     pub around: (String, String),
+    /// Digits behind the point of values that are money.
+    pub money_digits: Option<usize>,
 }
 
 impl Lines {
@@ -46,17 +48,16 @@ impl Lines {
         let at = x.and_then(|name| grid.column(name)).unwrap_or(0);
         let cell = |row: &Vec<Option<String>>, at: usize| row.get(at).cloned().flatten().unwrap_or_default();
         let axis: Vec<String> = grid.rows.iter().map(|row| cell(row, at)).collect();
+        let label = |row: &Vec<Option<String>>| label(row.get(at).and_then(Option::as_deref)).0.to_owned();
         let instants: Option<Vec<f64>> = axis.iter().map(|text| instant(text)).collect();
         let numbers: Option<Vec<f64>> = axis.iter().map(|text| text.parse().ok()).collect();
         let is_time = instants.is_some() && !axis.is_empty();
         let has_zone = |text: &String| text.get(10..).is_some_and(|time| time.contains(['+', '-', 'Z']));
         let is_zoned = is_time && axis.iter().any(has_zone);
-        let names = if instants.is_none() && numbers.is_none() { axis.clone() } else { Vec::new() };
+        let names =
+            if instants.is_none() && numbers.is_none() { grid.rows.iter().map(label).collect() } else { Vec::new() };
         let x = instants.or(numbers).unwrap_or_else(|| (0..axis.len()).map(|n| n as f64).collect());
-        let drawn: Vec<usize> = match y {
-            [] => (0..grid.columns.len()).filter(|column| *column != at).collect(),
-            names => names.iter().filter_map(|name| grid.column(name)).collect(),
-        };
+        let drawn = grid.drawn(at, y);
         let series = drawn.iter().map(|column| {
             let values = grid.rows.iter().map(|row| cell(row, *column).parse().ok());
             Series { name: grid.columns[*column].name.clone(), values: values.collect(), ..Series::default() }
@@ -85,6 +86,7 @@ impl Lines {
         }
         lines.is_open = tile.unfinished && lines.x.len() > 1;
         lines.around = (tile.prefix(), tile.suffix());
+        lines.money_digits = tile.money_digits();
         lines
     }
 
@@ -125,7 +127,19 @@ impl Lines {
                 all[key] = text.as_str().into();
             }
         }
+        if let Some(digits) = self.money_digits {
+            all["digits"] = digits.into();
+        }
         all.to_string()
+    }
+
+    /// Why there is nothing to draw; none where there is something.
+    pub fn nothing(&self) -> Option<&'static str> {
+        let is_drawn = |series: &Series| series.values.iter().any(Option::is_some);
+        match self.x.is_empty() {
+            true => Some("No rows."),
+            false => (!self.series.iter().any(is_drawn)).then_some("No values."),
+        }
     }
 
     /// The lines in a sentence, for those who do not see them.
@@ -145,76 +159,179 @@ impl Lines {
     }
 }
 
-/// A chart's place: the script draws the lines into it; the sentence stands for them.
+/// A chart's place: the script draws the lines into it; the sentence stands for them. Where there is nothing to draw, it says so.
 pub fn lines_html(lines: &Lines, key: &str, title: &str) -> String {
-    let mut out = String::from("<ul class=\"legend\" aria-hidden=\"true\">");
-    for (i, series) in lines.series.iter().enumerate() {
-        let before = if series.is_before { " before" } else { "" };
-        let _ = write!(out, "<li class=\"series-{}{before}\">{}</li>", i % 6, escape(&series.name));
-    }
-    let label = escape(&format!("{title}. {}", lines.sentence()));
-    let _ = write!(
-        out,
-        "</ul><div class=\"chart\" role=\"img\" aria-label=\"{label}\" data-live=\"c/{}\" data-chart=\"{}\"></div>",
-        escape(key),
-        escape(&lines.json())
-    );
-    out
+    let nothing = lines.nothing().map(|why| format!("<p class=\"quiet\">{why}</p>")).unwrap_or_default();
+    place_html(lines, key, title, &nothing)
 }
 
-/// A bar for each row; the value stands beside it.
+/// The same for lines that are not known: why that is stands elsewhere.
+pub fn unknown_lines_html(key: &str, title: &str) -> String {
+    place_html(&Lines::default(), key, title, "")
+}
+
+fn place_html(lines: &Lines, key: &str, title: &str, inside: &str) -> String {
+    let names = lines.series.iter().map(|series| (series.name.as_str(), series.is_before));
+    let label = escape(&format!("{title}. {}", lines.sentence()));
+    format!(
+        "{}<div class=\"chart{}\" role=\"img\" aria-label=\"{label}\" data-live=\"c/{}\" data-chart=\"{}\">{inside}</div>",
+        legend(names),
+        if lines.nothing().is_some() { " nothing" } else { "" },
+        escape(key),
+        escape(&lines.json())
+    )
+}
+
+/// Which colour is which series; whether one is what the others are compared with.
+fn legend<'a>(series: impl Iterator<Item = (&'a str, bool)>) -> String {
+    let mut out = String::from("<ul class=\"legend\" aria-hidden=\"true\">");
+    for (i, (name, is_before)) in series.enumerate() {
+        let before = if is_before { " before" } else { "" };
+        let _ = write!(out, "<li class=\"series-{}{before}\">{}</li>", i % COLOURS, escape(name));
+    }
+    out + "</ul>"
+}
+
+/// Colours of the style sheet.
+const COLOURS: usize = 6;
+
+/// For each row a bar a column, with the value beside it; of several columns a legend says which is which.
 pub fn bars_html(grid: &Grid, tile: &Tile) -> String {
-    let rows = labelled(grid, tile.x.as_deref(), &tile.y);
-    let most = rows.iter().map(|(_, value, _)| *value).fold(0.0, f64::max);
-    list(&rows, most, |row| tile.text(&rows[row].2))
+    let label = tile.x.as_deref().and_then(|name| grid.column(name)).unwrap_or(0);
+    let drawn = grid.drawn(label, &tile.y);
+    if grid.rows.is_empty() {
+        return "<p class=\"quiet\">No rows.</p>".to_owned();
+    }
+    let cell = |row: &'_ [Option<String>], at: usize| row.get(at).cloned().flatten();
+    let scale =
+        Scale::of(grid.rows.iter().flat_map(|row| drawn.iter().map(move |at| length(cell(row, *at).as_deref()))));
+    if let [only] = drawn[..] {
+        let each = grid.rows.iter().map(|row| {
+            let value = cell(row, only);
+            let text = value_html(tile, value.as_deref(), "");
+            bar_html(&label_html(cell(row, label).as_deref()), &text, &scale, length(value.as_deref()))
+        });
+        return format!("<ol class=\"bars\">{}</ol>", each.collect::<String>());
+    }
+    let mut out = legend(drawn.iter().map(|at| (grid.columns[*at].name.as_str(), false)));
+    out.push_str("<ol class=\"bars grouped\">");
+    for row in &grid.rows {
+        let _ = write!(out, "<li><span class=\"label\">{}</span><ul>", label_html(cell(row, label).as_deref()));
+        for (series, at) in drawn.iter().enumerate() {
+            let value = cell(row, *at);
+            let _ = write!(
+                out,
+                "<li class=\"series-{}\">{}<span class=\"value\"><span class=\"away\">{}: </span>{}</span></li>",
+                series % COLOURS,
+                scale.svg(length(value.as_deref())),
+                escape(&grid.columns[*at].name),
+                value_html(tile, value.as_deref(), "")
+            );
+        }
+        out.push_str("</ul></li>");
+    }
+    out + "</ol>"
 }
 
 /// Bars of steps, each with what it keeps of the first and of the one before.
 pub fn funnel_html(grid: &Grid, tile: &Tile) -> String {
-    let rows = labelled(grid, tile.x.as_deref(), &tile.y);
-    let first = rows.first().map_or(0.0, |row| row.1);
-    let share =
-        |part: f64, whole: f64| if whole > 0.0 { crate::number::percent(part / whole) } else { "–".to_owned() };
-    list(&rows, rows.iter().map(|row| row.1).fold(0.0, f64::max), |at| {
-        let value = tile.text(&rows[at].2);
-        match at.checked_sub(1) {
-            None => value,
-            Some(before) => format!(
-                "{value} · {} of all, {} of the step before",
-                share(rows[at].1, first),
-                share(rows[at].1, rows[before].1)
-            ),
-        }
-    })
-}
-
-/// Label, value as a length, value as it came.
-fn labelled(grid: &Grid, x: Option<&str>, y: &[String]) -> Vec<(String, f64, String)> {
-    let label = x.and_then(|name| grid.column(name)).unwrap_or(0);
-    let value = y.first().and_then(|name| grid.column(name)).unwrap_or_else(|| usize::from(label == 0));
-    let cell = |row: &Vec<Option<String>>, at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-    let each = grid.rows.iter().map(|row| {
-        let text = cell(row, value);
-        (cell(row, label), text.parse().unwrap_or(0.0), text)
-    });
-    each.collect()
-}
-
-fn list(rows: &[(String, f64, String)], most: f64, value: impl Fn(usize) -> String) -> String {
-    if rows.is_empty() {
+    let label = tile.x.as_deref().and_then(|name| grid.column(name)).unwrap_or(0);
+    let drawn = grid.drawn(label, &tile.y).first().copied();
+    if grid.rows.is_empty() {
         return "<p class=\"quiet\">No rows.</p>".to_owned();
     }
-    let mut out = String::from("<ol class=\"bars\">");
-    for (at, (label, length, _)) in rows.iter().enumerate() {
-        let width = if most > 0.0 { (length / most * 100.0).clamp(0.0, 100.0) } else { 0.0 };
-        let _ = write!(
-            out,
-            "<li><span class=\"label\">{}</span><span class=\"value\">{}</span><svg viewBox=\"0 0 100 6\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect class=\"track\" width=\"100\" height=\"6\"/><rect class=\"bar\" width=\"{width:.1}\" height=\"6\"/></svg></li>",
-            escape(label),
-            escape(&value(at)),
-        );
+    let cell = |row: usize, at: Option<usize>| grid.rows[row].get(at?).cloned().flatten();
+    let lengths: Vec<f64> = (0..grid.rows.len()).map(|row| length(cell(row, drawn).as_deref())).collect();
+    let scale = Scale::of(lengths.iter().copied());
+    let share =
+        |part: f64, whole: f64| if whole > 0.0 { crate::number::percent(part / whole) } else { "–".to_owned() };
+    let kept = |row: usize| match row.checked_sub(1) {
+        None => String::new(),
+        Some(before) => format!(
+            " · {} of all, {} of the step before",
+            share(lengths[row], lengths[0]),
+            share(lengths[row], lengths[before])
+        ),
+    };
+    let each = (0..grid.rows.len()).map(|row| {
+        let text = value_html(tile, cell(row, drawn).as_deref(), &kept(row));
+        bar_html(&label_html(cell(row, Some(label)).as_deref()), &text, &scale, lengths[row])
+    });
+    format!("<ol class=\"bars\">{}</ol>", each.collect::<String>())
+}
+
+/// A value as a length; what is no number has none.
+fn length(value: Option<&str>) -> f64 {
+    value.and_then(|text| text.parse().ok()).filter(|length: &f64| length.is_finite()).unwrap_or(0.0)
+}
+
+/// What stands for a label, and whether it stands for one that is not there: NULL and a text without letters are no blanks.
+fn label(text: Option<&str>) -> (&str, bool) {
+    match text {
+        None => ("null", true),
+        Some(text) if text.trim().is_empty() => ("empty", true),
+        Some(text) => (text, false),
     }
-    out + "</ol>"
+}
+
+fn label_html(text: Option<&str>) -> String {
+    match label(text) {
+        (stands, true) => format!("<span class=\"null\">{stands}</span>"),
+        (text, false) => escape(text),
+    }
+}
+
+/// A value's text; all of its digits where it is pointed at.
+fn value_html(tile: &Tile, value: Option<&str>, behind: &str) -> String {
+    let Some(value) = value else { return format!("{NULL}{}", escape(behind)) };
+    let text = escape(&(tile.text(value) + behind));
+    match tile.exact(value) {
+        Some(exact) => format!("<span title=\"{}\">{text}</span>", escape(&exact)),
+        None => text,
+    }
+}
+
+fn bar_html(label: &str, value: &str, scale: &Scale, length: f64) -> String {
+    let svg = scale.svg(length);
+    format!("<li><span class=\"label\">{label}</span><span class=\"value\">{value}</span>{svg}</li>")
+}
+
+/// How long bars are: those of negative values lead to the left of zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Scale {
+    least: f64,
+    most: f64,
+}
+
+impl Scale {
+    fn of(lengths: impl Iterator<Item = f64>) -> Self {
+        let none = Self { least: 0.0, most: 0.0 };
+        lengths.fold(none, |Self { least, most }, length| Self { least: least.min(length), most: most.max(length) })
+    }
+
+    /// Where a value is between 0 and 100.
+    fn at(&self, length: f64) -> f64 {
+        // Halves, or the difference of two that are very large is none.
+        let all = self.most / 2.0 - self.least / 2.0;
+        if all > 0.0 { ((length / 2.0 - self.least / 2.0) / all * 100.0).clamp(0.0, 100.0) } else { 0.0 }
+    }
+
+    fn svg(&self, length: f64) -> String {
+        let (zero, end) = (self.at(0.0), self.at(length));
+        let mut out = String::from(
+            "<svg viewBox=\"0 0 100 6\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect class=\"track\" width=\"100\" height=\"6\"/>",
+        );
+        let left = if self.least < 0.0 { format!(" x=\"{:.1}\"", zero.min(end)) } else { String::new() };
+        let _ = write!(out, "<rect class=\"bar\"{left} width=\"{:.1}\" height=\"6\"/>", (end - zero).abs());
+        if self.least < 0.0 {
+            let _ = write!(
+                out,
+                "<rect class=\"zero\" x=\"{:.1}\" width=\"0.4\" height=\"6\"/>",
+                (zero - 0.2).clamp(0.0, 99.6)
+            );
+        }
+        out + "</svg>"
+    }
 }
 
 /// Seconds since 1970 of `2026-03-01`, `2026-03-01T10:00`, `2026-03-01 10:00:00.5+00:00`; a time without zone is taken as UTC.
@@ -330,6 +447,54 @@ mod tests {
         let lines =
             Lines::of(&grid(&[("city", "text"), ("n", "bigint")], &[&["Wuhan", "1"], &["Bern", "2"]]), None, &[]);
         assert_eq!((lines.names, lines.x), (vec!["Wuhan".to_owned(), "Bern".to_owned()], vec![0.0, 1.0]));
+    }
+
+    fn bar(y: &[&str], currency: &str) -> Tile {
+        Tile { y: y.iter().map(|name| (*name).to_owned()).collect(), currency: currency.to_owned(), ..Tile::default() }
+    }
+
+    #[test]
+    fn bars_of_several_columns_stand_in_groups() {
+        let columns = [("city", "text"), ("note", "text"), ("one", "bigint"), ("two", "bigint")];
+        let rows = grid(&columns, &[&["Bern", "a", "1", "10"], &["Wuhan", "b", "5", "0"]]);
+        let of = |html: &str, what: &str| html.matches(what).count();
+        // All columns of numbers where none is named, those that are named in their own order.
+        for (tile, first, second) in [(bar(&[], ""), "one", "two"), (bar(&["two", "one"], ""), "two", "one")] {
+            let html = bars_html(&rows, &tile);
+            let legend = format!("<li class=\"series-0\">{first}</li><li class=\"series-1\">{second}</li></ul>");
+            assert!(html.contains(&legend), "{html}");
+            assert_eq!((of(&html, "class=\"bar\""), of(&html, "class=\"label\"")), (4, 2), "{html}");
+            assert!(html.contains("<span class=\"away\">two: </span>10</span>"), "{html}");
+        }
+        // One scale for all of them.
+        let html = bars_html(&rows, &bar(&[], ""));
+        assert!(html.contains("width=\"10.0\"") && html.contains("width=\"100.0\""), "{html}");
+        assert!(!bars_html(&rows, &bar(&["one"], "")).contains("legend"));
+    }
+
+    #[test]
+    fn no_label_is_blank_and_no_value_is_without_a_bar() {
+        let mut rows = grid(&[("city", "text"), ("n", "numeric(9,4)")], &[&["", "-1.2345"], &["x", "3"], &["y", "0"]]);
+        rows.rows[1] = vec![None, Some("3".to_owned())];
+        rows.rows[2][1] = None;
+        let html = bars_html(&rows, &bar(&[], "EUR"));
+        assert!(
+            html.contains("<span class=\"null\">empty</span>") && html.contains("<span class=\"null\">null</span>")
+        );
+        assert!(html.contains("<span title=\"−€1.2345\">−€1.23</span>"), "{html}");
+        let zero = 1.2345 / 4.2345 * 100.0;
+        assert!(html.contains(&format!("x=\"0.0\" width=\"{zero:.1}\"")), "{html}");
+        assert!(html.contains(&format!("x=\"{zero:.1}\" width=\"{:.1}\"", 100.0 - zero)), "{html}");
+        assert!(html.contains(&format!("<span class=\"value\">{NULL}</span>")), "{html}");
+    }
+
+    #[test]
+    fn lines_without_anything_say_so() {
+        let columns = [("day", "date"), ("n", "bigint")];
+        let why = |rows: &[&[&str]]| Lines::of(&grid(&columns, rows), None, &[]).nothing();
+        assert_eq!(why(&[]), Some("No rows."));
+        assert_eq!(why(&[&["2026-01-01", "none"]]), Some("No values."));
+        assert_eq!(why(&[&["2026-01-01", "1"]]), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Dashboards as data: tiles over SQL, and filters that give their statements parameters.
 
+use crate::{currency, number};
+
 /// A page of tiles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dashboard {
@@ -39,7 +41,7 @@ pub struct Tile {
     pub sql: String,
     /// Column of the horizontal axis, or of the labels; the first one if not said.
     pub x: Option<String>,
-    /// Columns drawn; all but `x` if none is said.
+    /// Columns drawn; if none is said all of numbers but `x`, of a number tile the first one.
     pub y: Vec<String>,
     /// Columns drawn over an axis of their own, at the right.
     pub y2: Vec<String>,
@@ -62,11 +64,33 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// A value as it is shown, with its currency and unit; what is no number stays as it is.
+    /// A value as it is shown, with its currency and unit: money with the digits of its currency. What is no number stays as it is.
     pub fn text(&self, value: &str) -> String {
-        let text = self.format.text(value);
+        match self.money_digits() {
+            Some(digits) => self.around(value, &number::grouped(&number::rounded(value, digits))),
+            None => self.around(value, &self.format.text(value)),
+        }
+    }
+
+    /// The same with all its digits, where [`Self::text`] leaves some out; none where it does not.
+    pub fn exact(&self, value: &str) -> Option<String> {
+        let digits = match self.format {
+            Format::Integer => 0,
+            _ => self.money_digits()?,
+        };
+        let (_, part) = value.split_once('.')?;
+        (part.trim_end_matches('0').len() > digits).then(|| self.around(value, &number::grouped(value)))
+    }
+
+    /// Digits behind the point of each amount; none of what is no money, or has a format of its own.
+    pub fn money_digits(&self) -> Option<usize> {
+        (!self.currency.is_empty() && self.format == Format::Number).then(|| currency::digits(&self.currency))
+    }
+
+    /// A number's text with what stands before and behind it.
+    fn around(&self, value: &str, text: &str) -> String {
         if value.parse::<f64>().is_err() {
-            return text;
+            return text.to_owned();
         }
         match text.strip_prefix('−') {
             Some(rest) => format!("−{}{rest}{}", self.prefix(), self.suffix()),
@@ -76,16 +100,7 @@ impl Tile {
 
     /// What stands before a number.
     pub fn prefix(&self) -> String {
-        match self.currency.as_str() {
-            "" => String::new(),
-            "CNY" | "JPY" => "¥".to_owned(),
-            "EUR" => "€".to_owned(),
-            "GBP" => "£".to_owned(),
-            "INR" => "₹".to_owned(),
-            "KRW" => "₩".to_owned(),
-            "USD" => "$".to_owned(),
-            code => format!("{code}\u{a0}"),
-        }
+        currency::sign(&self.currency)
     }
 
     /// What stands behind a number.
@@ -126,7 +141,7 @@ pub enum TileKind {
     Number,
     /// Lines over time or another number.
     Line,
-    /// A bar for each row.
+    /// For each row a bar a column.
     Bar,
     /// The rows.
     Table,
@@ -192,11 +207,13 @@ impl Format {
     pub fn text(self, value: &str) -> String {
         let number = value.parse::<f64>().ok().filter(|number| number.is_finite());
         match (self, number) {
-            (Self::Number, _) | (_, None) => crate::number::grouped(value),
-            (Self::Integer, Some(number)) => crate::number::grouped(&format!("{number:.0}")),
-            (Self::Percent, Some(number)) => crate::number::percent(number),
-            (Self::Bytes, Some(number)) => crate::number::bytes(number),
-            (Self::Seconds, Some(number)) => crate::number::seconds(number),
+            (Self::Number, _) | (_, None) => number::grouped(value),
+            // A float of another notation is no text of digits.
+            (Self::Integer, Some(number)) if value.contains(['e', 'E']) => number::grouped(&format!("{number:.0}")),
+            (Self::Integer, _) => number::grouped(&number::rounded(value, 0)),
+            (Self::Percent, Some(number)) => number::percent(number),
+            (Self::Bytes, Some(number)) => number::bytes(number),
+            (Self::Seconds, Some(number)) => number::seconds(number),
         }
     }
 }
@@ -221,13 +238,28 @@ mod tests {
             ..Tile::default()
         };
         assert_eq!(tile("CNY", "").text("-1234.50"), "−¥1,234.50");
-        assert_eq!(tile("CHF", "").text("5"), "CHF\u{a0}5");
+        assert_eq!(tile("CHF", "").text("5"), "CHF\u{a0}5.00");
         assert_eq!(tile("", "orders").text("1234"), "1,234\u{a0}orders");
         assert_eq!(tile("EUR", "").text("none"), "none");
     }
 
     #[test]
-    fn money_keeps_its_digits() {
+    fn money_has_the_digits_of_its_currency() {
+        let tile = |code: &str| Tile { currency: code.to_owned(), ..Tile::default() };
+        let both = |code: &str, value: &str| (tile(code).text(value), tile(code).exact(value));
+        let exact = |text: &str, exact: &str| (text.to_owned(), Some(exact.to_owned()));
+        assert_eq!(both("EUR", "16950281.7250"), exact("€16,950,281.73", "€16,950,281.7250"));
+        assert_eq!(both("EUR", "1234.5"), ("€1,234.50".to_owned(), None));
+        assert_eq!(both("CHF", "18317426.652"), exact("CHF\u{a0}18,317,426.65", "CHF\u{a0}18,317,426.652"));
+        assert_eq!(both("JPY", "-1234.56"), exact("−¥1,235", "−¥1,234.56"));
+        assert_eq!(both("KWD", "1.2"), ("KWD\u{a0}1.200".to_owned(), None));
+        let whole = Tile { format: Format::Integer, ..tile("EUR") };
+        assert_eq!((whole.text("1234.5"), whole.exact("1234.5")), exact("€1,235", "€1,234.5"));
+        assert_eq!([tile("").exact("1.5"), tile("EUR").exact("1.2300"), tile("EUR").exact("none")], [None, None, None]);
+    }
+
+    #[test]
+    fn other_numbers_keep_their_digits() {
         assert_eq!(Format::Number.text("12345678901234567890.10"), "12,345,678,901,234,567,890.10");
         assert_eq!(Format::Percent.text("0.42"), "42.0 %");
         assert_eq!(Format::Bytes.text("none"), "none");

@@ -1,5 +1,6 @@
 //! The asset graph: sources, their tables, the models over them, and where syncs deliver to; with how each is.
 
+mod layers;
 mod node;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -8,6 +9,7 @@ use std::fmt::Write as _;
 use crate::layout::{self, Body, Sizes};
 use crate::{Live, escape};
 
+use layers::Layer;
 pub use node::{Node, NodeKind, Tone, layer_of, sync_id};
 
 /// Nodes drawn without anything picked; of more only what is next to the sources.
@@ -101,17 +103,30 @@ impl Graph {
         }
     }
 
-    /// The layers in the order of what reads what: sources first, then by the mean length of the ways to their nodes, destinations last.
+    /// The layers from left to right: none before what it reads, as far as that can be, sources first and destinations last.
     pub fn layers(&self) -> Vec<&str> {
-        let mut found: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        for (node, depth) in self.nodes.iter().zip(layout::depths(self.nodes.len(), &self.numbered())) {
-            let (sum, count) = found.entry(node.layer.as_str()).or_default();
+        let mut names: Vec<&str> = self.nodes.iter().map(|node| node.layer.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let of: Vec<usize> =
+            self.nodes.iter().map(|node| names.binary_search(&node.layer.as_str()).unwrap_or_default()).collect();
+        let edges = self.numbered();
+        let mut between: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        for (from, to) in &edges {
+            if let (Some(from), Some(to)) = (of.get(*from), of.get(*to))
+                && from != to
+            {
+                *between.entry((*from, *to)).or_default() += 1;
+            }
+        }
+        let mut depths = vec![(0, 0); names.len()];
+        for (layer, depth) in of.iter().zip(layout::depths(self.nodes.len(), &edges)) {
+            let (sum, count) = &mut depths[*layer];
             (*sum, *count) = (*sum + depth, *count + 1);
         }
-        let mut layers: Vec<(&str, f64)> =
-            found.into_iter().map(|(layer, (sum, count))| (layer, sum as f64 / count as f64)).collect();
-        layers.sort_by(|(a, own), (b, other)| rim(a).cmp(&rim(b)).then(own.total_cmp(other)).then(a.cmp(b)));
-        layers.into_iter().map(|(layer, _)| layer).collect()
+        let means = depths.into_iter().map(|(sum, count)| sum as f64 / f64::from(count.max(1)));
+        let found: Vec<Layer<'_>> = names.iter().zip(means).map(|(name, depth)| Layer { name, depth }).collect();
+        layers::ordered(&found, &between).into_iter().map(|layer| names[layer]).collect()
     }
 
     /// The nodes of a layer.
@@ -147,15 +162,27 @@ impl Graph {
         live
     }
 
-    /// The picture.
-    pub fn svg(&self, picked: Option<&str>) -> String {
-        let layers = self.layers();
+    /// Left sides of the nodes as they are drawn.
+    #[cfg(test)]
+    fn lefts(&self) -> Vec<f64> {
+        let drawing = layout::draw(&self.bodies(&self.layers()), &self.numbered(), &SIZES);
+        drawing.corners.iter().map(|(left, _)| *left).collect()
+    }
+
+    /// How wide each node is, and in which band it stands.
+    fn bodies(&self, layers: &[&str]) -> Vec<Body> {
         let round = |node: &Node| if node.kind == NodeKind::Sync { ROUND } else { 0.0 };
         let body = |node: &Node| Body {
             width: ((node.name().chars().count() as f64 * LETTER + BESIDE_NAME).max(WIDTH) + round(node)).round(),
             band: layers.iter().position(|layer| *layer == node.layer).unwrap_or(0),
         };
-        let bodies: Vec<Body> = self.nodes.iter().map(body).collect();
+        self.nodes.iter().map(body).collect()
+    }
+
+    /// The picture.
+    pub fn svg(&self, picked: Option<&str>) -> String {
+        let layers = self.layers();
+        let bodies = self.bodies(&layers);
         let edges = self.numbered();
         let drawing = layout::draw(&bodies, &edges, &SIZES);
         let (width, height) = (drawing.width, drawing.height + HEAD);
@@ -187,15 +214,6 @@ impl Graph {
             draw_node(&mut out, node, *corner, body.width, picked == Some(node.id.as_str()));
         }
         out + "</svg>"
-    }
-}
-
-/// Where a layer stands whatever reads what.
-fn rim(layer: &str) -> i8 {
-    match layer {
-        SOURCE_LAYER => -1,
-        DESTINATION_LAYER => 1,
-        _ => 0,
     }
 }
 

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use crate::{escape, number};
 
+/// What stands for a value that is not there.
+pub const NULL: &str = "<span class=\"null\">null</span>";
+
 /// A column and its type, as SQL names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Column {
@@ -61,6 +64,21 @@ impl Grid {
         self.text(row, name)?.parse().ok()
     }
 
+    /// Whether all values of a column are numbers: of a column of another type that one has to look at its rows for.
+    pub fn is_of_numbers(&self, column: usize) -> bool {
+        let cells = || self.rows.iter().filter_map(|row| row.get(column)?.as_deref());
+        let is_number = |text: &str| text.parse::<f64>().is_ok();
+        self.columns.get(column).is_some_and(Column::is_number) || (cells().next().is_some() && cells().all(is_number))
+    }
+
+    /// The columns that are drawn over a label or an axis: those that are named, or else all of numbers but that one.
+    pub fn drawn(&self, x: usize, y: &[String]) -> Vec<usize> {
+        match y {
+            [] => (0..self.columns.len()).filter(|column| *column != x && self.is_of_numbers(*column)).collect(),
+            names => names.iter().filter_map(|name| self.column(name)).collect(),
+        }
+    }
+
     /// Only these columns, in this order; all of them where none is named. Names that are not there are left out.
     #[must_use]
     pub fn select(&self, names: &[String]) -> Self {
@@ -91,7 +109,7 @@ impl Grid {
             out.push_str("<tr>");
             for (column, cell) in self.columns.iter().zip(row) {
                 let _ = match cell {
-                    None => write!(out, "<td{}><span class=\"null\">null</span></td>", side(column)),
+                    None => write!(out, "<td{}>{NULL}</td>", side(column)),
                     Some(text) if column.is_number() && !column.is_identifier() => {
                         write!(out, "<td{}>{}</td>", side(column), escape(&number::grouped(text)))
                     }

@@ -19,6 +19,7 @@
 
 pub mod asset;
 pub mod chart;
+pub mod currency;
 pub mod dashboard;
 pub mod graph;
 pub mod grid;

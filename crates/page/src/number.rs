@@ -25,6 +25,36 @@ pub fn grouped(text: &str) -> String {
     out + rest
 }
 
+/// A decimal's text with so many digits behind its point, rounded away from zero at the half as PostgreSQL rounds a numeric; any other
+/// text as it is. Digits that lack are zeros.
+pub fn rounded(text: &str, digits: usize) -> String {
+    let (sign, unsigned) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (whole, part) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    if whole.is_empty() || !whole.bytes().chain(part.bytes()).all(|b| b.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let mut all: Vec<u8> = whole.bytes().chain(part.bytes().chain(std::iter::repeat(b'0')).take(digits)).collect();
+    if part.as_bytes().get(digits).is_some_and(|next| *next >= b'5') {
+        let nines = all.iter().rev().take_while(|digit| **digit == b'9').count();
+        let kept = all.len() - nines;
+        all[kept..].fill(b'0');
+        match kept.checked_sub(1) {
+            Some(last) => all[last] += 1,
+            None => all.insert(0, b'1'),
+        }
+    }
+    let is_zero = all.iter().all(|digit| *digit == b'0');
+    let point = all.len() - digits;
+    let mut out = if is_zero { String::new() } else { sign.to_owned() };
+    for (at, digit) in all.into_iter().enumerate() {
+        if at == point {
+            out.push('.');
+        }
+        out.push(char::from(digit));
+    }
+    out
+}
+
 /// Three digits and a unit at most: `999`, `12.3 k`, `4.56 M`.
 pub fn short(value: f64) -> String {
     let size = value.abs();
@@ -105,6 +135,25 @@ mod tests {
         assert_eq!(grouped("12a"), "12a");
         assert_eq!(grouped(""), "");
         assert_eq!(count(999), "999");
+    }
+
+    #[test]
+    fn decimals_are_rounded_as_postgresql_rounds_them() {
+        let cases = [
+            ("16950281.7250", 2, "16950281.73"),
+            ("1234.5", 2, "1234.50"),
+            ("18317426.652", 0, "18317427"),
+            ("-2.5", 0, "-3"),
+            ("9.999", 2, "10.00"),
+            ("-0.004", 2, "0.00"),
+            ("7", 3, "7.000"),
+            ("0.1234567890123456789012345", 4, "0.1235"),
+            ("1e30", 2, "1e30"),
+            ("none", 2, "none"),
+        ];
+        for (text, digits, expected) in cases {
+            assert_eq!(rounded(text, digits), expected, "{text} with {digits}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{Expr, ObjectName, Statement, TableFactor, Visit as _, Visitor};
 
-use crate::foreign::{instead_of_function, instead_of_lacking};
+use crate::foreign::{instead_of_call, instead_of_function, instead_of_lacking};
 use crate::functions::{Functions, functions};
 use crate::refusal::{Refusal, suggestion};
 
@@ -75,7 +75,8 @@ pub(crate) fn unknown(name: &str) -> Refusal {
     if let Some(instead) = instead_of_lacking(name) {
         return Refusal::new(format!("function \"{}\" is not supported", name.to_lowercase())).with_hint(instead);
     }
-    let hint = instead_of_function(name).unwrap_or_else(|| suggestion(name, &accepted_names()));
+    let hint = instead_of_function(name).or_else(|| instead_of_call(name));
+    let hint = hint.unwrap_or_else(|| suggestion(name, &accepted_names()));
     Refusal::new(format!("function \"{name}\" does not exist")).with_hint(hint)
 }
 

@@ -20,6 +20,7 @@ use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 
 use crate::named_documents::named;
 use crate::postgres::castable::{castable, is_plain_text};
+use crate::postgres::forms::is_read_as;
 use crate::postgres::operators::{call, of_its_digits};
 use crate::postgres::quantified::{NO_ARRAY, element_of, sign_of};
 use crate::postgres::types;
@@ -126,14 +127,17 @@ fn own_type(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
     expr.get_type(schema).ok().filter(|own| !own.is_null())
 }
 
-/// A literal as a value of a type.
-fn as_type(literal: &mut Expr, wanted: &DataType) -> bool {
+/// A literal as a value of a type. Errors: it is none of that, whether its row is ever asked for or not.
+fn as_type(literal: &mut Expr, wanted: &DataType) -> Result<bool> {
     if !is_text_literal(literal) || Family::of(wanted) == Some(Family::Text) {
-        return false;
+        return Ok(false);
     }
     if let Some(moment) = named_moment(literal, wanted) {
         *literal = moment;
-        return true;
+        return Ok(true);
+    }
+    if let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = literal {
+        is_read_as(text, wanted)?;
     }
     let wanted = match wanted {
         // It has its own digits.
@@ -142,7 +146,7 @@ fn as_type(literal: &mut Expr, wanted: &DataType) -> bool {
         other => other.clone(),
     };
     *literal = cast(std::mem::take(literal), wanted);
-    true
+    Ok(true)
 }
 
 /// A day or a moment that a text names by when it is read.
@@ -194,28 +198,32 @@ fn of_choices(what: &str, values: Vec<&mut Expr>, schema: &DFSchema) -> Result<b
         return plan_err!("{what} types {first} and {other} cannot be matched");
     }
     let Some(wanted) = common(&types) else { return Ok(false) };
-    let is_mixed = mixes_floats(&types);
+    let float = float_of(&types);
     let instant = instant_of(&types);
     let mut changed = false;
     for value in values {
-        changed |= as_type(value, wanted);
+        changed |= as_type(value, wanted)?;
         if let Some(instant) = &instant
             && own_type(value, schema).is_some_and(|own| is_local(&own))
         {
             *value = cast(std::mem::take(value), instant.clone());
             changed = true;
         }
-        if is_mixed && own_type(value, schema).is_some_and(|own| own != DataType::Float64) {
-            *value = cast(std::mem::take(value), DataType::Float64);
+        if let Some(float) = &float
+            && own_type(value, schema).is_some_and(|own| own != *float)
+        {
+            *value = cast(std::mem::take(value), float.clone());
             changed = true;
         }
     }
     Ok(changed)
 }
 
-/// Whether floats meet decimals: they are floats then, where DataFusion makes decimals of them, which have less room.
-fn mixes_floats(types: &[DataType]) -> bool {
-    types.iter().any(DataType::is_floating) && types.iter().any(DataType::is_decimal)
+/// The type of floats, where numbers of other types meet some: DataFusion makes decimals of them, which have less room, or floats
+/// that have more.
+fn float_of(types: &[DataType]) -> Option<DataType> {
+    let float = types.iter().filter(|own| own.is_floating()).max_by_key(|own| **own == DataType::Float64)?;
+    types.iter().any(|own| own != float).then(|| float.clone())
 }
 
 /// The type of instants, where dates and timestamps without a zone meet some: the planner takes the zone away from these.
@@ -258,8 +266,8 @@ fn of_compared(operator: &str, left: &mut Expr, right: &mut Expr, schema: &DFSch
         _ => {}
     }
     match (of_left, of_right) {
-        (Some(own), None) => Ok(as_type(right, &own)),
-        (None, Some(own)) => Ok(as_type(left, &own)),
+        (Some(own), None) => as_type(right, &own),
+        (None, Some(own)) => as_type(left, &own),
         (Some(of_left), Some(of_right)) => {
             comparable(operator, &of_left, &of_right)?;
             Ok(without_zone(left, &of_left, &of_right) || without_zone(right, &of_right, &of_left))
@@ -324,7 +332,7 @@ fn of_elements(operator: &str, value: &mut Expr, list: &mut Expr, schema: &DFSch
     match own {
         _ if element.is_null() => Ok(false),
         Some(own) => comparable(operator, &own, element).map(|()| false),
-        None => Ok(as_type(value, element)),
+        None => as_type(value, element),
     }
 }
 
@@ -351,7 +359,7 @@ fn condition(mut expr: Expr, of: &str, schema: &DFSchema) -> Result<Transformed<
         }
         Some(_) => Ok(Transformed::no(expr)),
         None => {
-            let changed = as_type(&mut expr, &DataType::Boolean);
+            let changed = as_type(&mut expr, &DataType::Boolean)?;
             Ok(Transformed::new_transformed(expr, changed))
         }
     }
@@ -388,6 +396,12 @@ fn compares(operator: Operator) -> bool {
 
 /// A time of day that is cast to an interval, which is how long it is after midnight.
 fn length_of_time(cast: &Cast, schema: &DFSchema) -> Option<Expr> {
+    if matches!(cast.field.data_type(), DataType::Time64(_)) {
+        let is_length = matches!(own_type(&cast.expr, schema)?, DataType::Interval(_));
+        // The reverse: the time after midnight, of whatever day.
+        let midnight = lit(ScalarValue::Time64Microsecond(Some(0)));
+        return is_length.then(|| call("time_plus", [midnight, cast.expr.as_ref().clone()])).flatten();
+    }
     if !matches!(cast.field.data_type(), DataType::Interval(_)) {
         return None;
     }
@@ -514,6 +528,13 @@ fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
                 _ => false,
             },
         },
+        Expr::AggregateFunction(function) if function.func.name() == "string_agg" => {
+            match &function.params.args[..] {
+                [value, between] => are_texts(value, between, schema)?,
+                _ => {}
+            }
+            false
+        }
         Expr::WindowFunction(function) if matches!(function.fun.name(), "lag" | "lead") => {
             match &mut function.params.args[..] {
                 [value, _, otherwise] => of_default(value, otherwise, schema)?,
@@ -523,6 +544,17 @@ fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
         _ => false,
     };
     Ok(Transformed::new_transformed(expr, changed))
+}
+
+/// Errors: what is put together is neither texts nor bytes.
+fn are_texts(value: &Expr, between: &Expr, schema: &DFSchema) -> Result<()> {
+    let owned = [own_type(value, schema), own_type(between, schema)];
+    let is_other = |own: &DataType| !matches!(Family::of(own), None | Some(Family::Text | Family::Bytes));
+    if !owned.iter().flatten().any(is_other) {
+        return Ok(());
+    }
+    let names = owned.map(|own| own.map_or_else(|| "unknown".to_owned(), |own| types::name(&own)));
+    plan_err!("function string_agg({}) does not exist", names.join(", "))
 }
 
 /// A value and what stands in its place where there is none: DataFusion makes the latter what the former is, and cuts it.
@@ -560,6 +592,15 @@ fn of_parts(what: &str, parts: &mut [LogicalPlan]) -> Result<bool> {
         let mut types = Vec::new();
         parts.iter().for_each(|part| types_of_column(part, at, &mut types));
         same_family(what, types.iter())?;
+        if let Some(float) = float_of(&types) {
+            for part in parts.iter_mut().filter(|part| !is_open_column(part, at)) {
+                let own = part.schema().field(at).data_type();
+                if !own.is_null() && *own != float {
+                    *part = with_cast(part, at, &float)?;
+                    changed = true;
+                }
+            }
+        }
         if let Some(instant) = instant_of(&types) {
             for part in parts.iter_mut().filter(|part| is_local(part.schema().field(at).data_type())) {
                 *part = with_cast(part, at, &instant)?;
@@ -630,7 +671,7 @@ fn with_column(plan: LogicalPlan, at: usize, wanted: &DataType) -> Result<Logica
                 let name = expr.schema_name().to_string();
                 let qualified = expr.qualified_name().0;
                 let mut value = std::mem::take(expr).unalias();
-                as_type(&mut value, wanted);
+                as_type(&mut value, wanted)?;
                 *expr = value.alias_qualified(qualified, name);
             }
             LogicalPlan::Projection(Projection::try_new(projection.expr, projection.input)?)

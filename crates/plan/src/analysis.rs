@@ -36,6 +36,7 @@ pub fn rules_of_meaning() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         rule("unreal", unreal::analysed),
         rule("forms", forms::analysed),
+        rule("literals", forms::literals_read),
         rule("subquery_values", subquery_values::analysed),
         rule("one_zero", zero::analysed),
         rule("alike", alike::analysed),

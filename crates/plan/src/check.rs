@@ -33,7 +33,7 @@ fn changing(call: &ScalarFunction, sql: &str) -> Refusal {
         "now" | "current_date" | "current_time" | "today" | "current_timestamp" => Refusal::cannot_keep(format!(
             "{name}() changes without any row changing; models that follow the clock are not supported yet."
         ))
-        .with_hint("Leave the time condition to the query that reads the model."),
+        .or_in_a_view("Or leave the time condition to the query that reads the model."),
         _ => Refusal::cannot_keep(format!("{name}() gives another value each time, so no row could be taken back."))
             .with_hint("Derive the value from columns, for example md5(id::text)."),
     };

@@ -7,6 +7,7 @@
 //! SYMMETRIC, ISNULL, COLLATE behind any expression, `trim(both from x)`.
 
 use std::any::TypeId;
+use std::cell::Cell;
 
 use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
 use datafusion_sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
@@ -18,8 +19,21 @@ use datafusion_sql::sqlparser::tokenizer::Token;
 const SIGN: u8 = 120;
 
 /// PostgreSQL's dialect.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct PostgreSql;
+///
+/// A word that is both a name and the beginning of an expression (`cast`, `array`, `not`) is read as the one and, where that fails, as
+/// the other, with all that is nested in it: each level of a text that is no SQL would double the work. So the places where an
+/// expression may begin are counted, each time that one is read.
+#[derive(Debug)]
+pub struct PostgreSql {
+    /// How many beginnings of expressions may still be read.
+    beginnings: Cell<usize>,
+}
+
+impl Default for PostgreSql {
+    fn default() -> Self {
+        Self::reading(usize::MAX)
+    }
+}
 
 const PARSERS: PostgreSqlDialect = PostgreSqlDialect {};
 
@@ -33,6 +47,16 @@ fn is_isnull(token: &Token) -> bool {
 }
 
 impl PostgreSql {
+    /// The dialect for a parser that reads so many beginnings of expressions, and then no more.
+    pub(crate) fn reading(beginnings: usize) -> Self {
+        Self { beginnings: Cell::new(beginnings) }
+    }
+
+    /// Whether a parser has read as many as it may: what it says of the text then is not to be believed.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.beginnings.get() == 0
+    }
+
     /// `IS [NOT] DISTINCT FROM` and its right side, which ends at IS, NOT, AND and OR.
     fn distinct_from(&self, parser: &mut Parser<'_>, left: &Expr) -> Result<Expr, ParserError> {
         parser.expect_keyword(Keyword::IS)?;
@@ -94,6 +118,10 @@ impl Dialect for PostgreSql {
     }
 
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        let Some(left) = self.beginnings.get().checked_sub(1) else {
+            return Some(Err(ParserError::RecursionLimitExceeded));
+        };
+        self.beginnings.set(left);
         let token = |n| &parser.peek_nth_token_ref(n).token;
         if is_word(token(0), Keyword::TRIM) && *token(1) == Token::LParen {
             let is_place =

@@ -12,7 +12,7 @@ use relation::key::hash128;
 use crate::flow::Op;
 
 /// Version of what operators mean; raised when a rule or a function changes its answers.
-pub const FLOW_VERSION: u32 = 4;
+pub const FLOW_VERSION: u32 = 5;
 
 /// The identity of an operator that yields `schema` from inputs of these identities, in hex.
 pub(crate) fn identity(op: &Op, schema: &Schema, inputs: &[&str]) -> String {

@@ -5,7 +5,7 @@
 //! 1. [`sql`]: parsed, unnamed columns named as PostgreSQL does, names looked up, views inlined, LATERAL of one row or of the rows
 //!    of a value put beside the row ([`lateral`]), types agreed on.
 //! 2. `check`: what gives another answer for the same row is refused.
-//! 3. `existence`, `ties`: EXISTS as a value becomes a count, and every order that decides which rows are
+//! 3. `parts`, `existence`, `ties`: FULL JOIN, groupings by several sets, INTERSECT and EXCEPT become unions, EXISTS as a value a count, and every order that decides which rows are
 //!    kept is made total. The plan that comes out is [`Planned::logical`]: what a build, an ad-hoc oracle and a
 //!    reconciliation run. All of them and the flow start from this one plan.
 //! 4. `optimise`: DataFusion's rules that help upkeep: subqueries become joins, filters and projections move down.
@@ -41,6 +41,7 @@ mod foreign;
 mod functions;
 mod identity;
 mod inner;
+mod instead;
 mod lateral;
 mod lower;
 mod membership;
@@ -52,6 +53,7 @@ mod one_row;
 mod optimise;
 mod ordered_set;
 mod outer_rows;
+mod parts;
 mod path_keys;
 mod place;
 mod postgres;
@@ -63,10 +65,12 @@ pub mod settings;
 pub mod shape;
 pub mod sql;
 mod subquery_values;
+mod suspicions;
 mod ties;
 mod to_char;
 mod total_order;
 mod unique;
+mod unplanned;
 mod unreal;
 mod variance;
 mod wording;
@@ -85,25 +89,29 @@ pub use explain::explained;
 pub use fallible::{may_fail, may_fail_over};
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use foreign::{
-    LACKING, MYSQL_ALONE, MYSQL_FUNCTIONS, instead_of_function, instead_of_lacking, instead_of_syntax, instead_of_text,
+    LACKING, MYSQL_ALONE, MYSQL_FUNCTIONS, MYSQL_TYPES, NOT_KEPT, instead_of_call, instead_of_function,
+    instead_of_lacking, instead_of_syntax, instead_of_text,
 };
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
+pub use instead::{instead_of_types, no_such};
 pub use mended::mended;
 pub use mistakes::further_mistakes;
 pub use naming::{MARK, name_further_parts};
 pub use one_row::SEVERAL_ROWS;
-pub use path_keys::paths_as_keys;
+pub use place::found as place_of;
 pub use postgres::calendar::timestamp_of;
-pub use postgres::castable::instead_of_cast;
 pub use postgres::forms::formed_alone;
+pub use postgres::refused::refused_name;
 pub use postgres::syntax::{call, function_call, literal_arrays, meant};
 pub use postgres::texts::{delimited, quoted_name};
 pub use postgres::types::{in_sql, name as sql_type};
 pub use postgres::whole_rows::whole_rows;
-pub use refusal::{COERCION, Refusal, of_types};
+pub use refusal::{COERCION, IN_A_VIEW, NO_EXCLUDE, Refusal, locate, of_types, place_told};
 pub use rewrites::rewrites;
 pub use sql::{one_select, unknown_relations};
+pub use suspicions::suspicions;
+pub use unplanned::refused_clause;
 pub use wording::{Reworded, reworded, shows_insides};
 
 /// A model that can be kept.
@@ -124,7 +132,7 @@ pub fn plan_model(sql: &str, catalog: &dyn Catalog) -> Result<Planned, Refusal> 
     check::deterministic(&analysed, sql)?;
     check::two_valued(&analysed, sql)?;
     distinct_names(&analysed, sql)?;
-    let logical = ties::broken(existence::counted(analysed)?)?;
+    let logical = ties::broken(existence::counted(parts::united(analysed)?)?)?;
     let mut flow = lower::lower(&optimise::optimised(logical.clone())?, sql)?;
     let output = &mut flow.nodes[flow.output.0].schema;
     for (column, field) in output.columns.iter_mut().zip(logical.schema().fields()) {

@@ -126,7 +126,7 @@ pub(crate) fn value(test: &InSubquery, outer: &LogicalPlan) -> Result<Expr> {
 /// Whether there is a row for which this holds of `c = x`.
 fn any(test: &InSubquery, outer: &LogicalPlan, negated: bool, holds: impl FnOnce(Expr) -> Expr) -> Result<Expr> {
     let Subquery { subquery, mut outer_ref_columns, spans } = test.subquery.clone();
-    let subquery = renamed(subquery)?;
+    let subquery = renamed(subquery, outer)?;
     let (qualifier, field) = subquery.schema().qualified_field(0);
     let listed = Expr::Column((qualifier, field).into());
     let value = test.expr.as_ref().clone().transform_up(|part| match part {
@@ -148,9 +148,14 @@ fn any(test: &InSubquery, outer: &LogicalPlan, negated: bool, holds: impl FnOnce
 const LISTED: &str = "__listed";
 
 /// The list under a name of its own: DataFusion adds the columns of the correlation to it, one of which a cast in the
-/// list may be called after.
-fn renamed(list: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
+/// list may be called after. So may a column of the list, where a table is asked about itself: `i in (select i from t)` over `t`.
+fn renamed(list: Arc<LogicalPlan>, outer: &LogicalPlan) -> Result<Arc<LogicalPlan>> {
+    let listed = list.schema().columns();
     match list.as_ref() {
+        _ if listed.iter().any(|column| outer.schema().has_column(column)) => {
+            let exprs = listed.into_iter().map(|column| Expr::Column(column).alias(LISTED)).collect();
+            Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, list)?)))
+        }
         LogicalPlan::Projection(projection) => {
             let exprs = projection.expr.iter().map(|expr| match expr {
                 Expr::Column(_) => expr.clone(),

@@ -24,7 +24,9 @@ pub fn further_mistakes(sql: &str, catalog: &dyn Catalog, first: &Refusal) -> Ve
             // What was taken for NULL is none of the names that are known.
             refusal.hint = refusal.hint.replace("NULL, ", "");
             next = Mask::of(&refusal);
-            found.extend(next.is_some().then_some(refusal));
+            // What cannot be taken for NULL is met again.
+            let is_further = next.as_ref().is_some_and(|mask| !masks.contains(mask));
+            found.extend(is_further.then_some(refusal));
         }
     }
     found

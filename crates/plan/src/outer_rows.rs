@@ -30,6 +30,10 @@ pub(crate) fn partitioned(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Window(window) if !outer_references(&window.input).is_empty() => {
             Ok(Transformed::yes(within_ties(window)?))
         }
+        // The columns that tie its rows would be those of the name in FROM, which has not got them.
+        LogicalPlan::SubqueryAlias(alias) if is_tied_window(&alias.input)? => not_impl_err!(
+            "a window function in a query in FROM that is tied to the outer query: write it without the query around it, or LATERAL"
+        ),
         LogicalPlan::Join(join) => {
             let mut right = join.right.as_ref();
             while let LogicalPlan::SubqueryAlias(alias) = right {
@@ -86,6 +90,14 @@ pub(crate) fn outer_references(plan: &LogicalPlan) -> Vec<Expr> {
         _ => plan.inputs().into_iter().for_each(|input| found.extend(outer_references(input))),
     }
     found
+}
+
+/// Whether a query in FROM has windows over rows that are tied to an outer row; LATERAL is joined by these ties.
+fn is_tied_window(plan: &LogicalPlan) -> Result<bool> {
+    if matches!(plan, LogicalPlan::Subquery(_)) || outer_references(plan).is_empty() {
+        return Ok(false);
+    }
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))))
 }
 
 /// A window that is computed for each outer row.

@@ -7,7 +7,7 @@ use crate::refusal::Refusal;
 use crate::settings;
 
 /// What is to be said of each of these in a text of SQL, at its place. They mean something, so nothing is refused.
-pub fn paths_as_keys(sql: &str) -> Vec<Refusal> {
+pub(crate) fn paths_as_keys(sql: &str) -> Vec<Refusal> {
     // Most texts have none.
     if !sql.contains("'$") {
         return Vec::new();

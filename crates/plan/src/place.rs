@@ -21,7 +21,7 @@ struct Part {
 }
 
 /// The place of a mistake, by how a statement is planned; none where no expression has it alone.
-pub(crate) fn found(
+pub fn found(
     statement: &Statement,
     mistake: &Refusal,
     plan: &dyn Fn(Statement) -> Result<(), Refusal>,

@@ -3,16 +3,22 @@
 use std::fmt;
 
 use datafusion_common::{Column, DataFusionError, Diagnostic, SchemaError};
-use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion_sql::sqlparser::keywords::Keyword;
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::accepted::unknown;
-use crate::foreign::{instead_of_syntax, instead_of_text};
+use crate::foreign::{NOT_KEPT, instead_of_syntax, instead_of_text};
+use crate::functions::functions;
+use crate::instead::{instead_of_types, no_such};
 use crate::naming::NAMELESS;
-use crate::postgres::castable::instead_of_cast;
 use crate::postgres::quantified::NO_ARRAY;
+use crate::postgres::refused::refused_name;
 use crate::postgres::types::in_sql;
 use crate::settings;
 use crate::wording::reworded;
+
+/// The way out of a model that cannot be kept, where a query can answer it all the same.
+pub const IN_A_VIEW: &str = "Write it in a view over the model: materialized='view'.";
 
 /// A model that cannot be planned, or that has no incremental form.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -69,6 +75,20 @@ impl Refusal {
         self
     }
 
+    /// With the way out that it can stand in a view, and what else there is to be done, if anything.
+    pub(crate) fn or_in_a_view(self, hint: &str) -> Self {
+        self.with_hint(format!("{IN_A_VIEW} {hint}").trim_end())
+    }
+
+    /// Of a model that is kept, where what is written instead of a function of MySQL's is not: that can stand in a view.
+    pub(crate) fn of_kept(mut self) -> Self {
+        let name = self.hint.split(' ').next().unwrap_or_default().to_lowercase();
+        if self.hint.contains(" is MySQL's: write ") && NOT_KEPT.contains(&name.as_str()) {
+            self.hint = format!("{} {IN_A_VIEW}", self.hint);
+        }
+        self
+    }
+
     /// Two columns of one name.
     pub(crate) fn twice(name: &str, sql: &str) -> Self {
         Self::new(format!("column \"{name}\" specified more than once")).with_hint(TWICE).at(sql, name)
@@ -88,12 +108,15 @@ impl Refusal {
         if let Some(instead) = instead {
             self.hint = instead;
         }
+        self.line = self.line.or_else(|| place_of_position(sql, &self.message));
         // The planner does not say where a function stands, or an aggregate that must not.
-        let called = self.message.strip_prefix("function ").map(|rest| rest.trim_start_matches('"').to_owned());
-        let called = called.and_then(|rest| rest.split(['(', '"']).next().map(str::to_owned));
+        let called = self.message.strip_prefix("window ").unwrap_or(&self.message);
+        let called = called.strip_prefix("function ").map(|rest| rest.trim_start_matches('"').to_owned());
+        let called = called.and_then(|rest| rest.split(['(', '"', ' ']).next().map(str::to_owned));
         match called {
             Some(name) if !name.is_empty() => self.at(sql, &name),
             _ if self.message.contains("are not allowed in the WHERE clause") => self.at(sql, "where"),
+            _ if self.message.starts_with("columns of HAVING ") => self.at(sql, "having"),
             _ if self.message.ends_with(": REGEXP") => self.at(sql, "regexp").at(sql, "rlike"),
             _ => self,
         }
@@ -110,19 +133,85 @@ impl Refusal {
 }
 
 /// The first place of words that follow each other, letter case apart, outside of strings and comments.
-pub(crate) fn locate(sql: &str, words: &str) -> Option<(usize, usize)> {
-    let tokens = Tokenizer::new(&settings::dialect(), sql).tokenize_with_location().ok()?;
-    let tokens: Vec<_> = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+pub fn locate(sql: &str, words: &str) -> Option<(usize, usize)> {
+    let tokens = tokens(sql)?;
     let words: Vec<_> = words.split_whitespace().collect();
-    let found = tokens.windows(words.len().max(1)).find(|window| {
-        window
-            .iter()
-            .zip(&words)
-            .all(|(token, word)| token.token.to_string().trim_matches('"').eq_ignore_ascii_case(word))
-    })?;
-    let start = found.first()?.span.start;
+    let found = tokens
+        .windows(words.len().max(1))
+        .find(|window| window.iter().zip(&words).all(|(token, word)| is_word(token, word)))?;
+    start(found.first()?)
+}
+
+/// The tokens of a text that are more than blanks and comments.
+fn tokens(sql: &str) -> Option<Vec<TokenWithSpan>> {
+    let tokens = Tokenizer::new(&settings::dialect(), sql).tokenize_with_location().ok()?;
+    Some(tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect())
+}
+
+fn is_word(token: &TokenWithSpan, word: &str) -> bool {
+    token.token.to_string().trim_matches('"').eq_ignore_ascii_case(word)
+}
+
+fn start(token: &TokenWithSpan) -> Option<(usize, usize)> {
+    let start = token.span.start;
     Some((usize::try_from(start.line).ok()?, usize::try_from(start.column).ok()?))
 }
+
+/// Where in a text stands what a message names: by its number, or by words of SQL, which it has in capitals.
+pub fn place_told(sql: &str, message: &str) -> Option<(usize, usize)> {
+    let is_capital = |word: &&str| word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase());
+    let in_words = || {
+        let words: Vec<&str> = message.split(|c: char| !c.is_alphanumeric()).collect();
+        let runs = words.split(|word| !is_capital(word)).filter(|run| !run.is_empty());
+        runs.map(|run| run.join(" ")).find_map(|run| locate(sql, &run))
+    };
+    place_of_position(sql, message).or_else(in_words)
+}
+
+/// Where stands what is named by its number: `GROUP BY position 3 is not in select list`.
+fn place_of_position(sql: &str, message: &str) -> Option<(usize, usize)> {
+    let (clause, rest) = message.split_once(" position ")?;
+    let number = rest.strip_suffix(" is not in select list")?.trim_start_matches('-');
+    let (first, second) = clause.split_once(' ')?;
+    let tokens = tokens(sql)?;
+    let begins = tokens.windows(2).position(|pair| is_word(&pair[0], first) && is_word(&pair[1], second))?;
+    let found = tokens.get(begins + 2..)?.iter().find(|token| is_word(token, number));
+    found.or_else(|| tokens.get(begins)).and_then(start)
+}
+
+/// Where a list of tables goes on behind its first comma, which joins without a word: `from a, b`.
+pub(crate) fn second_table(sql: &str) -> Option<(usize, usize)> {
+    let tokens = tokens(sql)?;
+    let (mut depth, mut lists) = (0_usize, Vec::new());
+    for (at, token) in tokens.iter().enumerate() {
+        match &token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => {
+                lists.retain(|of| *of < depth);
+                depth = depth.saturating_sub(1);
+            }
+            Token::Word(word) if word.keyword == Keyword::FROM => lists.push(depth),
+            Token::Word(word) if ENDS_TABLES.contains(&word.keyword) => lists.retain(|of| *of != depth),
+            Token::Comma if lists.last() == Some(&depth) => return tokens.get(at + 1).and_then(start),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What a list of tables ends at.
+const ENDS_TABLES: [Keyword; 10] = [
+    Keyword::WHERE,
+    Keyword::GROUP,
+    Keyword::HAVING,
+    Keyword::WINDOW,
+    Keyword::ORDER,
+    Keyword::LIMIT,
+    Keyword::UNION,
+    Keyword::INTERSECT,
+    Keyword::EXCEPT,
+    Keyword::SELECT,
+];
 
 fn from_planner(error: &DataFusionError) -> Refusal {
     match error {
@@ -137,8 +226,11 @@ fn from_planner(error: &DataFusionError) -> Refusal {
             None => Refusal::new(inner.to_string()),
         },
         DataFusionError::SchemaError(inner, _) => from_schema_error(inner),
+        // A constant that was computed.
+        DataFusionError::Execution(text) => from_text(text),
         DataFusionError::SQL(inner, _) => from_parser(&inner.to_string()),
         DataFusionError::NotImplemented(text) => from_text(text).with_hint_or("Not supported yet."),
+        // What a constant of the statement is not.
         other => from_text(&other.strip_backtrace()),
     }
 }
@@ -184,10 +276,16 @@ fn from_text(text: &str) -> Refusal {
     // What a function of ours says of its arguments' types.
     let text = of_types(text).or_else(|| text.split_once(COERCION).map(|(_, own)| own)).unwrap_or(text);
     if let Some(name) = between(text, "Invalid function '", "'") {
+        if functions().window.contains_key(name) {
+            return Refusal::new(format!("window function {name} requires an OVER clause"))
+                .with_hint(format!("Write {name}(…) over (order by a)."));
+        }
         return unknown(name);
     }
     if let Some(call) = between(text, "No function matches the given name and argument types '", "'") {
-        return Refusal::new(format!("function {} does not exist", in_sql(call))).with_hint("Cast the arguments.");
+        let message = no_such(&in_sql(call));
+        let hint = instead_of_types(&message).unwrap_or_else(|| "Cast the arguments.".to_owned());
+        return Refusal::new(message).with_hint(hint);
     }
     if let Some(column) = between(text, "Projections require unique expression names but the expression \"", "\" at") {
         let name = column.rsplit_once(" AS ").map_or(column, |(_, alias)| alias);
@@ -198,11 +296,12 @@ fn from_text(text: &str) -> Refusal {
         return Refusal::new(format!("column \"{column}\" {message}"));
     }
     if let Some(told) = reworded(text) {
-        return Refusal::new(told.message).with_hint(told.hint);
+        let hint = if told.hint.is_empty() { instead_of_types(&told.message).unwrap_or_default() } else { told.hint };
+        return Refusal::new(told.message).with_hint(hint);
     }
     let (message, detail) = text.split_once('\n').unwrap_or((text, ""));
     let refusal = Refusal::new(lowered(&in_sql(message.trim_end_matches('.')))).with_detail(detail.trim());
-    match instead_of_cast(message) {
+    match instead_of_types(&refusal.message) {
         Some(instead) => refusal.with_hint(instead),
         None => refusal,
     }
@@ -226,6 +325,9 @@ fn lowered(message: &str) -> String {
 fn from_schema_error(error: &SchemaError) -> Refusal {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
+            if let Some(told) = refused_name(&field.name) {
+                return Refusal::new(told.message).with_hint(told.hint);
+            }
             let refusal = Refusal::new(format!("column \"{}\" does not exist", field.flat_name_unquoted()));
             let names: Vec<_> = valid_fields.iter().map(|f| f.name.as_str()).collect();
             let mut refusal = refusal.with_hint(suggestion(&field.name, &names));
@@ -248,6 +350,9 @@ fn from_schema_error(error: &SchemaError) -> Refusal {
     }
 }
 
+/// What is said of a part of windows that the parser does not know.
+pub const NO_EXCLUDE: &str = "EXCLUDE in the frame of a window is not supported";
+
 /// `sql parser error: Expected: …, found: x at Line: 1, Column: 8`.
 fn from_parser(text: &str) -> Refusal {
     let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
@@ -255,7 +360,11 @@ fn from_parser(text: &str) -> Refusal {
     // The parser shows a token as it keeps it.
     let found = between(reason, "No infix parser for token Word(Word { value: \"", "\"");
     let reason = found.map_or_else(|| reason.to_owned(), |found| format!("Expected: an operator, found: {found}"));
-    let mut refusal = Refusal::new("syntax error").with_detail(reason);
+    let is_exclude = reason.rsplit(' ').next().is_some_and(|word| word.eq_ignore_ascii_case("exclude"));
+    let mut refusal = match is_exclude {
+        true => Refusal::new(NO_EXCLUDE),
+        false => Refusal::new("syntax error").with_detail(reason),
+    };
     refusal.line = place
         .split_once(", Column: ")
         .and_then(|(line, column)| Some((line.trim().parse().ok()?, column.trim().parse().ok()?)));

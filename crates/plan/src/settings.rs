@@ -25,7 +25,7 @@ pub(crate) const DEPTH_MAX: usize = 300;
 
 /// The dialect for the parser.
 pub fn dialect() -> PostgreSql {
-    PostgreSql
+    PostgreSql::default()
 }
 
 /// DataFusion's settings for planning and running SQL.

@@ -4,7 +4,7 @@
 //! `… union all …`) come out of the parser as deep as they are long, and are made as flat as they are meant: the operators are
 //! associative, so a chain of n becomes a tree of depth log n, read in the same order. What is nested after that has a limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
@@ -20,6 +20,10 @@ use crate::dialect::PostgreSql;
 
 /// Words, numbers, strings and signs of a text.
 const TOKENS_MAX: usize = 250_000;
+/// How often an expression may begin in a text: as many times for each of its words and signs, and so many more. A text that is SQL needs
+/// less than one for each.
+const BEGINNINGS_PER_TOKEN: usize = 4;
+const BEGINNINGS_MORE: usize = 4_000;
 /// Operators that may follow one another, as the parser nests them.
 const CHAIN_MAX: usize = 20_000;
 /// Tables and subqueries that a statement may read, those of a WITH query as often as it is named: each name is planned anew.
@@ -41,25 +45,32 @@ pub enum Unparsed {
 /// The statements of a text, their chains made flat. Parentheses and the like may go `nesting_max` deep, operators that are
 /// left inside one another `depth_max`.
 pub fn parsed(sql: &str, nesting_max: usize, depth_max: usize) -> Result<Vec<Statement>, Unparsed> {
-    let dialect = PostgreSql;
     let (signs, outside) = estimated(sql);
     if signs > TOKENS_MAX && outside > TOKENS_MAX {
         return Err(too_many("words and signs", TOKENS_MAX));
     }
-    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location();
+    let tokens = Tokenizer::new(&PostgreSql::default(), sql).tokenize_with_location();
     let tokens = tokens.map_err(|error| Unparsed::Syntax(error.into()))?;
     if tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count() > TOKENS_MAX {
         return Err(too_many("words and signs", TOKENS_MAX));
     }
-    if chain(&tokens) > CHAIN_MAX {
+    let Nested { chain, levels } = nested(&tokens);
+    if chain > CHAIN_MAX {
         return Err(too_many("operators in one expression", CHAIN_MAX));
     }
+    // The parser would say so too, but for a word that may be a name: it goes on with that.
+    if levels > nesting_max {
+        return Err(too_deep(nesting_max));
+    }
+    let dialect = PostgreSql::reading(tokens.len() * BEGINNINGS_PER_TOKEN + BEGINNINGS_MORE);
     let parser = Parser::new(&dialect).with_recursion_limit(nesting_max);
-    let mut parser = parser.with_tokens_with_locations(tokens);
-    let mut statements = parser.parse_statements().map_err(|error| match error {
-        ParserError::RecursionLimitExceeded => {
-            Unparsed::TooComplex(format!("It nests more than {nesting_max} levels deep."))
-        }
+    let mut parser = parser.with_tokens_with_locations(whole_tables(tokens).map_err(Unparsed::Syntax)?);
+    let statements = parser.parse_statements();
+    if dialect.is_exhausted() {
+        return Err(Unparsed::TooComplex("It can be read in too many ways, of which none is SQL so far.".to_owned()));
+    }
+    let mut statements = statements.map_err(|error| match error {
+        ParserError::RecursionLimitExceeded => too_deep(nesting_max),
         other => Unparsed::Syntax(other),
     })?;
     let mut shape = Shape::default();
@@ -81,6 +92,99 @@ pub fn parsed(sql: &str, nesting_max: usize, depth_max: usize) -> Result<Vec<Sta
         return Err(too_many("set operations one after the other", SETS_MAX));
     }
     Ok(statements)
+}
+
+fn too_deep(nesting_max: usize) -> Unparsed {
+    Unparsed::TooComplex(format!("It nests more than {nesting_max} levels deep."))
+}
+
+/// `table orders` as `select * from orders`, wherever a query may stand: the parser knows it in a few places alone.
+///
+/// Errors: its name has something beside it, which the parser would pass over.
+fn whole_tables(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, ParserError> {
+    let keyword = |token: &TokenWithSpan| match &token.token {
+        Token::Word(word) => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    let is_table = |token: &TokenWithSpan| keyword(token) == Keyword::TABLE;
+    if !tokens.iter().any(is_table) {
+        return Ok(tokens);
+    }
+    let written: Vec<(usize, &TokenWithSpan)> =
+        tokens.iter().enumerate().filter(|(_, token)| !matches!(token.token, Token::Whitespace(_))).collect();
+    let mut found = BTreeSet::new();
+    for at in (0..written.len()).filter(|&at| is_table(written[at].1)) {
+        let before: Vec<_> = written[..at].iter().rev().take(3).map(|(_, token)| *token).collect();
+        let behind = &written[at + 1..];
+        let is_named = behind.first().is_some_and(|(_, name)| matches!(name.token, Token::Word(_)));
+        if !may_begin_query(&before, &keyword) || !is_named {
+            continue;
+        }
+        if !is_name_alone(behind, &keyword) {
+            let start = written[at].1.span.start;
+            let place = format!("Line: {}, Column: {}", start.line, start.column);
+            return Err(ParserError::ParserError(format!("Expected: SELECT, found: {} at {place}", written[at].1)));
+        }
+        found.insert(written[at].0);
+    }
+    let mut out = Vec::with_capacity(tokens.len() + 2 * found.len());
+    for (at, token) in tokens.into_iter().enumerate() {
+        match found.contains(&at) {
+            true => {
+                let words = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+                out.extend(words.map(|word| TokenWithSpan::new(word, token.span)));
+            }
+            false => out.push(token),
+        }
+    }
+    Ok(out)
+}
+
+/// Whether a query may begin behind these words, of which the last stands first.
+fn may_begin_query(before: &[&TokenWithSpan], keyword: &impl Fn(&TokenWithSpan) -> Keyword) -> bool {
+    let word = |at: usize| before.get(at).map(|token| keyword(token));
+    match before.first().map(|token| &token.token) {
+        None | Some(Token::SemiColon | Token::LParen | Token::RParen) => true,
+        Some(_) => match word(0) {
+            Some(Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::EXPLAIN) => true,
+            Some(Keyword::ALL | Keyword::DISTINCT) => {
+                matches!(word(1), Some(Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT))
+            }
+            Some(Keyword::ANALYZE | Keyword::VERBOSE) => {
+                word(1) == Some(Keyword::EXPLAIN) || word(2) == Some(Keyword::EXPLAIN)
+            }
+            Some(Keyword::FOR) => matches!(word(1), Some(Keyword::CURSOR | Keyword::HOLD)),
+            _ => false,
+        },
+    }
+}
+
+/// Whether words begin with a name and go on with nothing that would be of a list of tables, or of their rows.
+fn is_name_alone(behind: &[(usize, &TokenWithSpan)], keyword: &impl Fn(&TokenWithSpan) -> Keyword) -> bool {
+    let mut rest = behind;
+    loop {
+        let Some(((_, name), more)) = rest.split_first() else { return false };
+        if !matches!(name.token, Token::Word(_)) {
+            return false;
+        }
+        match more.split_first() {
+            Some(((_, dot), more)) if dot.token == Token::Period => rest = more,
+            Some(((_, next), _)) => {
+                return matches!(next.token, Token::SemiColon | Token::RParen | Token::EOF)
+                    || matches!(
+                        keyword(next),
+                        Keyword::UNION
+                            | Keyword::INTERSECT
+                            | Keyword::EXCEPT
+                            | Keyword::ORDER
+                            | Keyword::LIMIT
+                            | Keyword::OFFSET
+                            | Keyword::FETCH
+                    );
+            }
+            None => return true,
+        }
+    }
 }
 
 fn too_many(what: &str, max: usize) -> Unparsed {
@@ -108,8 +212,15 @@ fn estimated(sql: &str) -> (usize, usize) {
     (all, outside)
 }
 
-/// The longest chain of operators with all that is nested in it: how deep the parser's tree may become.
-fn chain(tokens: &[TokenWithSpan]) -> usize {
+/// What is nested in a text.
+struct Nested {
+    /// The longest chain of operators with all that is nested in it: how deep the parser's tree may become.
+    chain: usize,
+    /// Parentheses, and CASEs, inside one another.
+    levels: usize,
+}
+
+fn nested(tokens: &[TokenWithSpan]) -> Nested {
     /// What is open: parentheses, or a CASE.
     #[derive(Default)]
     struct Level {
@@ -125,7 +236,7 @@ fn chain(tokens: &[TokenWithSpan]) -> usize {
         }
     }
     let mut levels = vec![Level::default()];
-    let mut longest = 0;
+    let (mut longest, mut deepest) = (0, 0);
     for token in tokens {
         let is_in_case = levels.last().is_some_and(|level| level.is_case);
         let word = match &token.token {
@@ -136,6 +247,7 @@ fn chain(tokens: &[TokenWithSpan]) -> usize {
         let closes_case = word == Some(Keyword::END) && is_in_case;
         if opens_case || matches!(token.token, Token::LParen | Token::LBracket | Token::LBrace) {
             levels.push(Level { is_case: opens_case, run: 1, ..Level::default() });
+            deepest = deepest.max(levels.len() - 1);
             continue;
         }
         if closes_case || matches!(token.token, Token::RParen | Token::RBracket | Token::RBrace) {
@@ -167,7 +279,7 @@ fn chain(tokens: &[TokenWithSpan]) -> usize {
             around.inside = around.inside.max(level.longest);
         }
     }
-    longest
+    Nested { chain: longest, levels: deepest }
 }
 
 fn is_operator(token: &Token) -> bool {
@@ -446,6 +558,41 @@ mod tests {
         let mut query = query.clone();
         let ControlFlow::Continue(()) = query.visit(&mut shape);
         assert!(shape.deepest < 30, "{}", shape.deepest);
+    }
+
+    #[test]
+    fn a_text_that_is_no_sql_is_read_in_few_ways() {
+        let ways = "It can be read in too many ways, of which none is SQL so far.";
+        for (opens, closes) in [
+            ("cast(", " as int)"),
+            ("try_cast(", " as int)"),
+            ("convert(", ", int)"),
+            ("array[", "]"),
+            ("any(array[", "])"),
+            ("not (", ")"),
+            ("ceil(", ")"),
+            ("interval (", ")"),
+            ("substring(", " from 1)"),
+            ("overlay(", " placing 'b' from 1)"),
+        ] {
+            let sql = format!("select {}1 +{}", opens.repeat(45), closes.repeat(45));
+            assert_eq!(shown(&sql), ways, "{opens}");
+        }
+        // What is left of one that is not deep is told as it is.
+        assert!(shown("select cast(cast(cast(1 + as int) as int) as int)").contains("found: int"));
+    }
+
+    #[test]
+    fn what_is_too_deep_is_not_read_as_names() {
+        let deep = "It nests more than 100 levels deep.";
+        for (opens, closes) in
+            [("case when true then ", " end"), ("not (", ")"), ("array[", "]"), ("cast(", " as int)")]
+        {
+            let nested = |levels: usize| format!("select {}1{}", opens.repeat(levels), closes.repeat(levels));
+            assert_eq!(shown(&nested(120)), deep, "{opens}");
+            assert_eq!(shown(&nested(5_000)), deep, "{opens}");
+            assert!(shown(&nested(40)).starts_with("SELECT "), "{opens}");
+        }
     }
 
     #[test]

@@ -37,9 +37,10 @@ use crate::mistakes::{Mask, mask};
 use crate::outer_rows::partitioned;
 use crate::postgres::syntax::meant;
 use crate::postgres::whole_rows::whole_rows;
-use crate::refusal::{Refusal, is_alike, suggestion};
+use crate::refusal::{Refusal, is_alike, locate, place_told, suggestion};
 use crate::rewrites::rewrites;
 use crate::shape::Unparsed;
+use crate::unplanned::refused_clause;
 use crate::{naming, place, settings, shape};
 
 /// A stored table as the planner sees it. Whoever runs the plan puts the rows in its place, by the scan's name.
@@ -100,8 +101,12 @@ pub(crate) fn analysed_but_for(sql: &str, catalog: &dyn Catalog, masks: &[Mask])
     analysed_statement(statement.clone(), sql, catalog).map_err(|mut refusal| {
         let is_of_text = !refusal.message.starts_with("view ") && !refusal.message.starts_with("relation ");
         if refusal.line.is_none() && is_of_text {
-            refusal.line =
-                place::found(&statement, &refusal, &|other| analysed_statement(other, sql, catalog).map(drop));
+            let found = place::found(&statement, &refusal, &|other| analysed_statement(other, sql, catalog).map(drop));
+            // A name of USING is no expression.
+            let name =
+                refusal.message.strip_prefix("column \"").and_then(|rest| rest.strip_suffix("\" does not exist"));
+            let found = found.or_else(|| locate(sql, &name?.replace('.', " . ")));
+            refusal.line = found.or_else(|| place_told(sql, &refusal.message));
         }
         refusal
     })
@@ -122,8 +127,8 @@ fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
 }
 
 fn planned_statement(statement: Statement, sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
-    if let Some(refusal) = refused_function(&statement) {
-        return Err(refusal);
+    if let Some(refusal) = refused_function(&statement).or_else(|| refused_clause(&statement)) {
+        return Err(refusal.of_kept());
     }
     if let Some(name) = naming::twice_in_union(&statement) {
         return Err(Refusal::twice(&name, sql));
@@ -137,8 +142,9 @@ fn planned_statement(statement: Statement, sql: &str, names: &Names<'_>) -> Resu
 
 /// Whether a text is one query that a model could be, whatever its tables are: its form, and no function that nobody has but MySQL or the planner.
 pub fn one_select(sql: &str) -> Result<(), Refusal> {
-    match refused_function(&select(sql)?) {
-        Some(refusal) => Err(refusal),
+    let statement = select(sql)?;
+    match refused_function(&statement).or_else(|| refused_clause(&statement)) {
+        Some(refusal) => Err(refusal.of_kept()),
         None => Ok(()),
     }
 }
@@ -147,7 +153,7 @@ pub fn one_select(sql: &str) -> Result<(), Refusal> {
 fn select(sql: &str) -> Result<Statement, Refusal> {
     let mut statements =
         shape::parsed(sql, settings::NESTING_MAX, settings::DEPTH_MAX).map_err(|unparsed| match unparsed {
-            Unparsed::Syntax(error) => Refusal::from(DataFusionError::SQL(Box::new(error), None)).over(sql),
+            Unparsed::Syntax(error) => Refusal::from(DataFusionError::SQL(Box::new(error), None)).over(sql).of_kept(),
             Unparsed::TooComplex(what) => {
                 Refusal::new("the model's SQL is too complex").with_detail(what).with_hint("Make several models of it.")
             }

@@ -1,10 +1,13 @@
-//! What is known of a relation's rows: a unique key, and columns that always hold the same value.
+//! What is known of a relation's rows: a unique key, columns that always hold the same value, and which columns follow from others.
 //!
 //! A key of no columns says that there is at most one row. A [`relation::Schema`] cannot say that (its empty key is a
 //! bag), so the planner keeps these facts beside the nodes. NULLs in a key are equal to each other, as in a group.
 //!
 //! A column of a key that holds one value in all rows (`where currency = 'EUR'`) tells no two rows apart: the key is one without it.
 //! It stays in the key where it is there, so that a condition more does not change what identifies a model's rows.
+//!
+//! A join may multiply a table's rows, and its key is none of the join's any more; what is in the row still follows from it. So
+//! groups of customers with their orders by `customer.id` and `customer.zone` are identified by the one of them.
 
 /// Facts about the rows of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,12 +18,21 @@ pub(crate) struct Facts {
     pub same: Vec<usize>,
     /// Per column whether it holds one value in all rows.
     pub constant: Vec<bool>,
+    /// What follows from other columns, beside all that follow from the key.
+    pub follows: Vec<Follows>,
+}
+
+/// Columns that are equal in all rows in which others are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Follows {
+    from: Vec<usize>,
+    columns: Vec<usize>,
 }
 
 impl Facts {
     /// Nothing known but the key.
     pub(crate) fn new(columns: usize, unique: Option<Vec<usize>>) -> Self {
-        Self { unique, same: (0..columns).collect(), constant: vec![false; columns] }
+        Self { unique, same: (0..columns).collect(), constant: vec![false; columns], follows: Vec::new() }
     }
 
     /// Of rows in which these columns hold one value each.
@@ -56,8 +68,46 @@ impl Facts {
         within.filter(|(k, at)| at.is_some() || !self.constant[*k]).map(|(_, at)| at).collect()
     }
 
+    /// The first of these columns that tell their values apart: without those that follow from the others.
+    pub(crate) fn identifying(&self, columns: &[usize]) -> Vec<usize> {
+        let mut kept = columns.to_vec();
+        for &column in columns.iter().rev() {
+            let others: Vec<usize> = kept.iter().copied().filter(|&other| other != column).collect();
+            // One that holds one value stays where it is, as in every key.
+            if !self.constant[column] && self.determined(&others)[column] {
+                kept = others;
+            }
+        }
+        kept
+    }
+
+    /// Per column whether it follows from these.
+    fn determined(&self, columns: &[usize]) -> Vec<bool> {
+        let count = self.same.len();
+        let is_given = |column: usize| self.constant[column] || self.position(column, columns).is_some();
+        let mut known: Vec<bool> = (0..count).map(is_given).collect();
+        let mut rest: Vec<Follows> = self.dependencies().collect();
+        loop {
+            let (met, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|of| of.from.iter().all(|&c| known[c]));
+            if met.is_empty() {
+                return known;
+            }
+            rest = others;
+            for column in met.into_iter().flat_map(|of| of.columns) {
+                let equal = self.same.iter().zip(&mut known).filter(|(same, _)| **same == self.same[column]);
+                equal.for_each(|(_, known)| *known = true);
+            }
+        }
+    }
+
     /// After a projection: per output the input column that it passes on unchanged.
     pub(crate) fn projected(&self, sources: &[Option<usize>]) -> Self {
+        let reads: Vec<_> = sources.iter().map(|source| source.map(|source| vec![source])).collect();
+        self.computed(sources, &reads)
+    }
+
+    /// The same where it is known of outputs which columns they are computed of, and of nothing else.
+    pub(crate) fn computed(&self, sources: &[Option<usize>], reads: &[Option<Vec<usize>>]) -> Self {
         let find = |column: usize| sources.iter().position(|s| s.is_some_and(|s| self.same[s] == self.same[column]));
         let unique = self.unique.as_ref().and_then(|key| {
             let found = key.iter().map(|&k| (k, find(k)));
@@ -65,12 +115,36 @@ impl Facts {
         });
         let same = sources.iter().enumerate().map(|(i, source)| source.and_then(find).unwrap_or(i)).collect();
         let constant = sources.iter().map(|source| source.is_some_and(|s| self.constant[s])).collect();
-        Self { unique, same, constant }
+        let whole = self.unique.iter().map(|key| &key[..]);
+        let follows = self.follows.iter().map(|of| &of.from[..]).chain(whole).filter_map(|from| {
+            let kept = from.iter().copied().filter(|&column| !self.constant[column]);
+            let from: Vec<usize> = kept.clone().map(find).collect::<Option<_>>()?;
+            let known = self.determined(&kept.collect::<Vec<_>>());
+            let is_known = |reads: &Option<Vec<usize>>| reads.as_ref().is_some_and(|all| all.iter().all(|&c| known[c]));
+            let columns = (0..sources.len()).filter(|&at| !from.contains(&at) && is_known(&reads[at]));
+            let columns: Vec<usize> = columns.collect();
+            (!columns.is_empty()).then_some(Follows { from, columns })
+        });
+        Self { unique, same, constant, follows: follows.collect() }
+    }
+
+    /// All that follows, also from the key.
+    pub(crate) fn dependencies(&self) -> impl Iterator<Item = Follows> {
+        let whole =
+            self.unique.iter().map(|key| Follows { from: key.clone(), columns: (0..self.same.len()).collect() });
+        self.follows.iter().cloned().chain(whole)
     }
 
     /// After an inner or a left join on `on`, pairs of a left and a right column; `matched` are columns, of the left then the right
-    /// side, that hold one value each wherever the join finds a match.
-    pub(crate) fn joined(&self, right: &Self, on: &[(usize, usize)], matched: &[usize], inner: bool) -> Self {
+    /// side, that hold one value each wherever the join finds a match, and `nullable` is per column of the right side whether it may be
+    /// NULL.
+    pub(crate) fn joined(
+        &self,
+        right: &Self,
+        on: &[(usize, usize)],
+        matched: &[usize],
+        (inner, nullable): (bool, &[bool]),
+    ) -> Self {
         let shift = self.same.len();
         let (left_on, right_on): (Vec<_>, Vec<_>) = on.iter().copied().unzip();
         let shifted = |key: &Vec<usize>| key.iter().map(|&k| k + shift).collect::<Vec<_>>();
@@ -102,7 +176,15 @@ impl Facts {
         // Fewer columns say the same where the join made some equal.
         let unique = unique.map(|key| distinct(key, &same));
         let constants: Vec<usize> = (0..same.len()).filter(|&column| constant[column]).collect();
-        Self { unique, same, constant }.with_constants(&constants)
+        // Where a left row has no match all columns of the right are NULL, and so no row of the right side may be in what they follow
+        // from. What is constant there is not, for rows without a match.
+        let is_kept = |of: &Follows| inner || of.from.iter().any(|&column| !nullable[column]);
+        let of_right = right.dependencies().filter(is_kept).map(|of| {
+            let moved = |columns: Vec<usize>| columns.into_iter().map(|column| column + shift).collect();
+            Follows { from: moved(of.from), columns: moved(of.columns) }
+        });
+        let follows = self.dependencies().chain(of_right).collect();
+        Self { unique, same, constant, follows }.with_constants(&constants)
     }
 }
 

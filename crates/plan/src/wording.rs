@@ -1,5 +1,7 @@
 //! What the planner below says of its own insides, in the words of SQL.
 
+use crate::foreign::instead_of_type;
+use crate::instead::instead_of_types;
 use crate::postgres::types::in_sql;
 use crate::postgres::windows::MISUSED;
 
@@ -16,6 +18,7 @@ const SYNTAX: &str = "42601";
 const NOT_SUPPORTED: &str = "0A000";
 const NO_OPERATOR: &str = "42883";
 const MISMATCH: &str = "42804";
+const GROUPING: &str = "42803";
 const NO_NAME: &str = "42704";
 const WINDOWING: &str = "42P20";
 const NO_COLUMN_THERE: &str = "42P10";
@@ -26,13 +29,20 @@ pub fn reworded(text: &str) -> Option<Reworded> {
     if let Some((_, node)) = line.split_once("Unsupported ast node ") {
         return Some(form(node.trim_start_matches("in sqltorel: ")));
     }
+    if let Some((_, name)) = line.split_once("Unsupported SQL type ") {
+        let name = name.trim_end_matches('.').to_lowercase();
+        let hint = instead_of_type(&name).unwrap_or_default();
+        return Some(of(NO_NAME, format!("type \"{name}\" does not exist"), &hint));
+    }
     if let Some((before, _)) = line.split_once(" not supported by ExprPlanner") {
         return Some(form(before.rsplit(' ').next().unwrap_or_default()));
     }
     if let Some((_, value)) = line.split_once("Unsupported Value ") {
         return Some(match value.contains("ByteString") {
             true => of(NOT_SUPPORTED, "bit strings are not supported", "Write an integer, or a bytea: '\\x05'::bytea."),
-            false => of(NOT_SUPPORTED, "a constant of this form is not supported", ""),
+            false => {
+                of(NOT_SUPPORTED, "a constant of this form is not supported", "A text stands in quotes alone: 'text'.")
+            }
         });
     }
     if let Some(name) = line.split_once("variable [\"").and_then(|(_, rest)| rest.split('"').next()) {
@@ -62,16 +72,24 @@ pub fn reworded(text: &str) -> Option<Reworded> {
         if let Some((_, operation)) = line.split_once(before) {
             let operation = operation.split_once(after).filter(|_| !after.is_empty()).map_or(operation, |(own, _)| own);
             let message = format!("operator does not exist: {}", in_sql(operation));
-            return Some(of(NO_OPERATOR, message, "Cast one side."));
+            let hint = instead_of_types(&message).unwrap_or_default();
+            return Some(of(NO_OPERATOR, message, &hint));
         }
     }
     if let Some((_, operator)) = line.split_once("Unsupported binary operator: ") {
-        return Some(of(NOT_SUPPORTED, format!("this operator is not supported: {}", words(operator)), ""));
+        return Some(operator_of(&words(operator)));
+    }
+    if line.ends_with("Unsupported SQL unary operator PGPostfixFactorial") {
+        return Some(of(SYNTAX, "syntax error at or near \"!\"", "Write factorial(5)."));
     }
     if let Some((_, operator)) = line.split_once("Unsupported SQL unary operator ") {
-        return Some(of(NOT_SUPPORTED, format!("this operator is not supported: {}", words(operator)), ""));
+        return Some(operator_of(&words(operator)));
     }
     if let Some((_, expression)) = line.split_once("does not support logical expression ") {
+        if expression.starts_with("WindowFunction") {
+            let hint = "Compute it in a query in FROM, and filter what that gives.";
+            return Some(of(WINDOWING, "window functions are not allowed in WHERE", hint));
+        }
         let is_tied = ["ScalarSubquery", "OuterReferenceColumn"].iter().any(|kind| expression.starts_with(kind));
         return Some(match is_tied {
             true => {
@@ -109,6 +127,10 @@ pub fn shows_insides(text: &str) -> bool {
 /// What is said of the lists of a statement: its results, groups, orders, rows and windows.
 fn of_lists(line: &str) -> Option<Reworded> {
     let behind = |words: &str| line.split_once(words).map(|(_, rest)| rest);
+    if behind("HAVING clause references: ").is_some() {
+        let message = "columns of HAVING must appear in the GROUP BY clause or be used in an aggregate function";
+        return Some(of(GROUPING, message, ""));
+    }
     let position = |clause: &str, rest: &str| {
         let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '-').collect();
         of(NO_COLUMN_THERE, format!("{clause} position {number} is not in select list"), "")
@@ -164,8 +186,27 @@ fn form(node: &str) -> Reworded {
             let hint = "REGEXP and RLIKE are MySQL's: write a ~ 'pattern', or a ~* 'pattern'.";
             of(SYNTAX, "this form of SQL is not supported: REGEXP", hint)
         }
-        _ => of(NOT_SUPPORTED, format!("this form of SQL is not supported: {name}"), ""),
+        _ => {
+            let hint = match name.as_str() {
+                "CONVERT" => "CONVERT is MySQL's: write cast(a as text), or another type.",
+                "COLLATE" => "Texts are compared by their bytes: leave COLLATE out, or compare lower(a).",
+                "PREFIXED" => "Texts are UTF-8: leave the character set out.",
+                "MEMBER OF" => "MEMBER OF is MySQL's: write b::jsonb @> to_jsonb(a).",
+                _ => "",
+            };
+            of(NOT_SUPPORTED, format!("this form of SQL is not supported: {name}"), hint)
+        }
     }
+}
+
+/// An operator that is none here.
+fn operator_of(name: &str) -> Reworded {
+    let hint = match name {
+        "DOUBLE AT" => "Variables of MySQL's are not there.",
+        "ASSIGNMENT" => "Variables of MySQL's are not there: rows are numbered by row_number() over (order by a).",
+        _ => "",
+    };
+    of(NOT_SUPPORTED, format!("this operator is not supported: {name}"), hint)
 }
 
 /// `TypedString { …` as `TYPED STRING`.

@@ -86,6 +86,7 @@ impl Loader<'_> {
             tags: config.texts("tags"),
             meta: meta.into_iter().collect(),
             unique_key: config.texts("unique_key"),
+            unique_key_place: config.place("unique_key").cloned().unwrap_or_else(|| Place::file(draft.file)),
             config: config.values().clone(),
         }
     }

@@ -110,6 +110,8 @@ pub struct DashboardTile {
     pub place: Place,
     /// Where `compare` is, or the statement.
     pub compare_place: Place,
+    /// Where `y` is, or the statement.
+    pub y_place: Place,
 }
 
 /// How a tile is shown.
@@ -328,11 +330,16 @@ fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
     if sql.is_none() && !reader.found.iter().any(|finding| finding.place == place) {
         reader.error(node.get("sql").unwrap_or(node), "the `sql` of the tile is empty");
     }
-    let compare_place = node.get("compare").map_or_else(|| place.clone(), |compare| compare.place(reader.file));
+    let place_of = |key: &str| node.get(key).map_or_else(|| place.clone(), |value| value.place(reader.file));
+    let (compare_place, y_place) = (place_of("compare"), place_of("y"));
+    let y = reader.texts(node, "y");
+    if let Some(kind) = kind {
+        check_keys_of(reader, node, kind, &y);
+    }
     Some(DashboardTile {
         description: reader.text(node, "description").unwrap_or_default(),
         x: reader.text(node, "x"),
-        y: reader.texts(node, "y"),
+        y,
         y2: reader.texts(node, "y2"),
         compare: reader.text(node, "compare"),
         compare_title: reader.text(node, "compare_title").unwrap_or_default(),
@@ -347,7 +354,43 @@ fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
         sql: sql?,
         place,
         compare_place,
+        y_place,
     })
+}
+
+/// Keys of a tile that not every kind has, and the kinds that have them.
+const KEYS_OF: &[(&str, &[TileKind])] = &[
+    ("x", &[TileKind::Line, TileKind::Bar, TileKind::Funnel]),
+    ("y", &[TileKind::Number, TileKind::Line, TileKind::Bar, TileKind::Funnel]),
+    ("y2", &[TileKind::Line]),
+    ("compare", &[TileKind::Number, TileKind::Line]),
+    ("compare_title", &[TileKind::Number, TileKind::Line]),
+    ("good", &[TileKind::Number]),
+    ("unfinished", &[TileKind::Line]),
+    ("format", &[TileKind::Number, TileKind::Bar, TileKind::Funnel]),
+    ("currency", &[TileKind::Number, TileKind::Line, TileKind::Bar, TileKind::Funnel]),
+    ("unit", &[TileKind::Number, TileKind::Line, TileKind::Bar, TileKind::Funnel]),
+    ("columns", &[TileKind::Table]),
+];
+
+/// What a tile says and its kind cannot show: that would be left out without a word.
+fn check_keys_of(reader: &mut Reader<'_>, node: &Node, kind: TileKind, y: &[String]) {
+    let word = kind.word();
+    for (key, kinds) in KEYS_OF {
+        let Some(value) = node.get(key).filter(|value| !value.is_null() && !kinds.contains(&kind)) else { continue };
+        let of: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
+        let warning =
+            Diagnostic::warning(value.place(reader.file), format!("`{key}` says nothing of a tile of kind `{word}`"));
+        reader.found.push(warning.hint(format!("It is of: {}.", of.join(", "))));
+    }
+    if let (TileKind::Number | TileKind::Funnel, [_, _, ..], Some(value)) = (kind, y, node.get("y")) {
+        let error = reader.error(value, format!("a tile of kind `{word}` shows one column, and `y` names {}", y.len()));
+        let instead = match kind {
+            TileKind::Funnel => "`kind: bar` draws several.",
+            _ => "Make a tile of each, or a table.",
+        };
+        error.hint = Some(instead.to_owned());
+    }
 }
 
 /// The value that a word stands for; an unknown word is an error with the one that may be meant.

@@ -53,17 +53,36 @@ pub fn load(files: &Files, options: &Options) -> (Project, Vec<Diagnostic>) {
 }
 
 /// Folders, and a file, of what is described and not there yet.
-const NOT_YET: [(&str, &str); 3] = [("apis/", "APIs"), ("jobs/", "jobs"), ("alerts.yml", "alerts")];
+const NOT_YET: [(&str, &str); 5] = [
+    ("apis/", "APIs"),
+    ("jobs/", "jobs"),
+    ("alerts.yml", "alerts"),
+    ("seeds/", "seeds"),
+    ("snapshots/", "snapshots of dbt"),
+];
+/// What to do instead.
+const INSTEAD_OF_SEEDS: &str =
+    "A table at the source has such rows, or a model of them: `select * from (values (1, 'a')) as t(id, name)`.";
 
 /// Says of what is declared and read by nobody yet that it is so.
 fn unread_yet(files: &Files, found: &mut Vec<Diagnostic>) {
     for (path, what) in NOT_YET {
-        let mut of =
-            files.iter().map(|(file, _)| file).filter(|file| file.starts_with(path) && !has_extension(file, "sql"));
+        // SQL elsewhere may be anything's.
+        let extensions: &[&str] = match path {
+            "seeds/" => &["csv"],
+            "snapshots/" => &["sql", "yml", "yaml"],
+            _ => &["yml", "yaml"],
+        };
+        let is_of = |file: &&str| extensions.iter().any(|extension| has_extension(file, extension));
+        let all = files.iter().map(|(file, _)| file).chain(files.others());
+        let mut of = all.filter(|file| file.starts_with(path)).filter(is_of);
         if let Some(first) = of.next() {
             let warning =
                 Diagnostic::warning(Place::file(first), format!("{what} are not there yet: this is not read"));
-            found.push(warning.maybe_hint((of.next().is_some()).then(|| format!("Nor is what else is in {path}."))));
+            let others = of.next().is_some().then(|| format!("Nor is what else is in {path}."));
+            let instead = (path == "seeds/").then(|| INSTEAD_OF_SEEDS.to_owned());
+            let hints: Vec<String> = others.into_iter().chain(instead).collect();
+            found.push(warning.maybe_hint((!hints.is_empty()).then(|| hints.join(" "))));
         }
     }
 }

@@ -198,6 +198,8 @@ pub struct Model {
     pub meta: BTreeMap<String, Json>,
     /// Columns that identify a row, if the model says so.
     pub unique_key: Vec<String>,
+    /// Where it says so; else its file.
+    pub unique_key_place: Place,
     /// All its configs.
     pub config: BTreeMap<String, Json>,
 }
@@ -211,6 +213,8 @@ pub struct Column {
     pub place: Place,
     /// Its type, if declared.
     pub data_type: Option<String>,
+    /// Where that is said; else as `place`.
+    pub data_type_place: Place,
     /// What it holds.
     pub description: Option<String>,
     /// Its `meta`.

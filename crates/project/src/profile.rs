@@ -86,6 +86,8 @@ pub struct Profile {
     pub name: String,
     /// Name of the chosen output.
     pub target: String,
+    /// Whether there is such an output; where there is none the defaults hold.
+    pub is_found: bool,
     /// dbt's `target.schema`: where models without a schema of their own go.
     pub schema: String,
     /// The data folder, as written: relative to the project folder unless absolute.
@@ -115,6 +117,7 @@ impl Default for Profile {
         Self {
             name: "default".to_owned(),
             target: "dev".to_owned(),
+            is_found: false,
             schema: "public".to_owned(),
             data: ".tidemill".to_owned(),
             pg: ListenSpec { addr: loopback(5433), explicit: false },
@@ -200,7 +203,7 @@ fn chosen(reader: &mut Reader<'_>, profile: &Node, place: Place, target: Option<
         reader.found.push(Diagnostic::error(place, message).maybe_hint(hint));
         return defaults;
     };
-    output_profile(reader, output, Profile { target, ..defaults })
+    output_profile(reader, output, Profile { target, is_found: true, ..defaults })
 }
 
 fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> Profile {
@@ -236,6 +239,7 @@ fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> 
         tls,
         name: defaults.name,
         target: defaults.target,
+        is_found: defaults.is_found,
     };
     check_exposure(reader, output, &profile);
     profile

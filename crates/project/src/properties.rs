@@ -410,6 +410,7 @@ fn columns(reader: &mut Reader<'_>, node: &Node) -> (Vec<Column>, Vec<DataTest>)
         meta.extend(object(config.and_then(|config| config.get("meta"))));
         columns.push(Column {
             data_type: reader.text(column, "data_type"),
+            data_type_place: column.get("data_type").unwrap_or(column).place(reader.file),
             description: reader.text(column, "description"),
             meta,
             tags: reader.texts(column, "tags"),

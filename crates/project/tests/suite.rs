@@ -250,7 +250,7 @@ fn reads_a_folder() -> Result<(), testkit::Failed> {
     let (project, found) = load(&files, &Options::default());
     assert_eq!(project.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["a"]);
     let found: Vec<String> = found.iter().map(|finding| finding.place.to_string()).collect();
-    assert_eq!(found, ["models/deep/broken.sql"]);
+    assert_eq!(found, ["models/deep/broken.sql", "seeds/country.csv"]);
     Ok(())
 }
 

@@ -50,6 +50,7 @@ async fn measure(store: &Store, catalog: &Arc<Catalog>, runtime: &Arc<Runtime>, 
         session().describe(statement, &[]).expect("a right query");
     }
     println!("of which parsed and named: {:?}", began.elapsed() / 1000);
+    planned(&session).await;
     for sql in [
         "select count(*) from orders",
         "select sum(total) from orders",
@@ -70,6 +71,41 @@ async fn measure(store: &Store, catalog: &Arc<Catalog>, runtime: &Arc<Runtime>, 
     )
     .await;
     println!("{:?}, {answered} rows: the list of tables", began.elapsed());
+}
+
+/// Statements of which no two have one form, each planned: from text to rows, without what is learned of them afterwards.
+async fn planned(session: &impl Fn() -> Session) {
+    type Written = fn(usize) -> String;
+    let kinds: [(&str, Written); 4] = [
+        ("no table", |n| format!("select {n} as c{n}")),
+        ("a row", |n| format!("select * from orders where id = {n} and {n} < {n} + 1 + random()")),
+        ("groups", |n| {
+            format!(
+                "select status as s{n}, count(*) as n, sum(total) as t from orders where id < 20 group by status order by 2 desc limit 5"
+            )
+        }),
+        ("a join", |n| {
+            format!(
+                "select a.id as a{n}, b.total from orders a join orders b on b.id = a.customer left join orders c on c.id = b.customer where a.id = {n}"
+            )
+        }),
+    ];
+    for (kind, written) in kinds {
+        let mut times: Vec<Duration> = Vec::new();
+        for n in 0..500 {
+            let (sql, session) = (written(n), session());
+            let began = now();
+            let query::Asked::Statement(asking) = session.asked(&sql, &[]).expect("a right query") else {
+                panic!("{kind} is not planned");
+            };
+            let (answer, _) = session.answer_first(&sql, asking, &[]).await.expect("a right query");
+            let rows = answer.stream.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) });
+            assert!(rows.await.expect("rows") > 0, "{kind}");
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        println!("planned, {kind}: median {:?}, least {:?}", times[250], times[0]);
+    }
 }
 
 async fn run(session: &Session, sql: &str) -> usize {

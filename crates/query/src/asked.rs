@@ -3,8 +3,8 @@
 //! A text comes in on a thread that must not be held up ([`Session::asked`]): it is known to read a row by its key, and is answered there; or a
 //! plan of its form is there, or it is parsed at least, and it is answered elsewhere ([`Session::answer`]).
 //!
-//! What is kept of a statement that was planned ([`Session::learn`]), which is found out when its answer has been handed over
-//! ([`Session::answer_first`]):
+//! What is kept of a statement that was planned ([`Session::learn`]), which is found out from the second one of its form on
+//! ([`crate::known`]), when its answer has been handed over ([`Session::answer_first`]):
 //! - a [`Point`], where its form reads a row by its key;
 //! - the form's optimised plan with parameters, if the plan depends on their types alone ([`template::is_by_types`]) and, with the values of
 //!   this statement put in, is the very plan that was made of it;
@@ -45,6 +45,8 @@ pub struct Asking {
     statement: Option<Box<Statement>>,
     /// A plan of its form, and the values of its literals.
     plan: Option<(Arc<Template>, Vec<ScalarValue>)>,
+    /// Whether it is to be found out how such statements are answered: it is not the first of them.
+    is_learned: bool,
 }
 
 impl Asking {
@@ -77,15 +79,21 @@ impl Session {
         }
         let Ok(statement) = statement::parse_one(sql) else { return Ok(Asked::Statement(Asking::default())) };
         let Some(form) = Form::of(&statement, parameters.len()) else { return Ok(unknown(statement)) };
-        let mut way = self.runtime.memory.way(&self.question_of(&form, given));
+        let memory = &self.runtime.memory;
+        let mut question = self.question_of(&form, given);
+        let mut way = memory.way(&question);
         let mut literals = form.literals;
         if matches!(way, Some(Way::Planned)) && parameters.is_empty() && !literals.is_empty() {
-            way = self.runtime.memory.way(&self.question(&statement.text(), Vec::new()));
+            question = self.question(&statement.text(), Vec::new());
+            way = memory.way(&question);
             literals.clear();
         }
-        let Some(way) = way else { return Ok(unknown(statement)) };
+        let Some(way) = way else {
+            let is_learned = !question.is_long() && memory.was_seen(&question);
+            return Ok(Asked::Statement(Asking { statement: Some(Box::new(statement)), plan: None, is_learned }));
+        };
         if literals.is_empty() && !matches!(way, Way::Planned) {
-            self.runtime.memory.keep_way(&self.catalog, as_given, way.clone());
+            memory.keep_way(&self.catalog, as_given, way.clone());
         }
         self.by(way, Some(statement), parameters, literals)
     }
@@ -105,7 +113,8 @@ impl Session {
             Way::Plan(template) => Some((template, literals)),
             Way::Planned => None,
         };
-        Ok(Asked::Statement(Asking { statement: statement.map(Box::new), plan }))
+        // That one row is not read by its key, or that each statement is planned, has been found out.
+        Ok(Asked::Statement(Asking { statement: statement.map(Box::new), plan, is_learned: false }))
     }
 
     fn read(&self, point: &Point, parameters: &[ScalarValue], literals: &[ScalarValue]) -> Result<Option<Answer>> {
@@ -135,7 +144,8 @@ impl Session {
     ) -> Result<(Answer, Option<Lesson>)> {
         let Some((template, literals)) = asking.plan else {
             let statement = asking.statement.map_or_else(|| statement::parse_one(sql), |statement| Ok(*statement))?;
-            return self.executed(&statement, parameters).await;
+            let (answer, lesson) = self.executed(&statement, parameters).await?;
+            return Ok((answer, lesson.filter(|_| asking.is_learned)));
         };
         let plan = self.finished(&template, &[parameters, &literals].concat())?;
         let (schema, reads) = (Arc::clone(template.schema()), Arc::clone(template.reads()));
@@ -148,7 +158,10 @@ impl Session {
         if !template.is_open() {
             return Ok(plan);
         }
-        self.runtime.finishing().optimize(plan, &self.rules(), |_, _| {})
+        match template.is_plain() {
+            true => self.runtime.finishing_plain().optimize(plan, &self.rules_once(), |_, _| {}),
+            false => self.runtime.finishing().optimize(plan, &self.rules(), |_, _| {}),
+        }
     }
 
     /// Keeps in mind how statements of a form are answered, of which one was planned.
@@ -232,7 +245,7 @@ impl Session {
 }
 
 fn unknown(statement: Statement) -> Asked {
-    Asked::Statement(Asking { statement: Some(Box::new(statement)), plan: None })
+    Asked::Statement(Asking { statement: Some(Box::new(statement)), ..Asking::default() })
 }
 
 /// A statement's own plan, for the next one of its text.

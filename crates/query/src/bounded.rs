@@ -8,7 +8,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, Int64Array};
 use arrow::compute::kernels::concat_elements::concat_elements_dyn;
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, IntervalMonthDayNanoType};
@@ -85,6 +85,12 @@ fn bounded(expr: Expr) -> Transformed<Expr> {
     }
 }
 
+/// Whether a function may make values many times as large as its arguments.
+pub(crate) fn makes_much(function: &ScalarUDF) -> bool {
+    let function: &dyn std::any::Any = function.inner().as_ref();
+    function.downcast_ref::<BoundedFunction>().is_some_and(|function| function.growth.is_manifold())
+}
+
 /// How much a function makes of its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Growth {
@@ -110,6 +116,8 @@ enum Growth {
     Matched,
     /// The same of the letters of a text and those that are trimmed away.
     Trimmed,
+    /// A text is looked for in another, in a time of both together ([`positions`]).
+    Sought,
 }
 
 impl Growth {
@@ -138,8 +146,14 @@ impl Growth {
             "levenshtein" => Self::Compared,
             "array_has_all" | "array_has_any" => Self::Matched,
             "btrim" | "ltrim" | "rtrim" => Self::Trimmed,
+            "strpos" => Self::Sought,
             _ => return None,
         })
+    }
+
+    /// Whether what it makes may be many times as large as its arguments.
+    fn is_manifold(self) -> bool {
+        matches!(self, Self::Repeated | Self::Padded | Self::Replaced | Self::Rewritten | Self::Series | Self::Resized)
     }
 
     /// Bytes per row that come of it, at most.
@@ -189,7 +203,7 @@ impl Growth {
                 let hint = "Name each letter that is trimmed once.";
                 compared("too many letters are trimmed", hint, both(size(0)?, size(1)?, steps))?
             }
-            Self::Trimmed => vec![0; rows],
+            Self::Trimmed | Self::Sought => vec![0; rows],
         })
     }
 }
@@ -382,6 +396,13 @@ impl ScalarUDFImpl for BoundedFunction {
         watch::look()?;
         let are_one = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if are_one { 1 } else { args.number_rows };
+        if self.growth == Growth::Sought {
+            let found = positions(&args, rows)?;
+            return match are_one {
+                true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)),
+                false => Ok(ColumnarValue::Array(found)),
+            };
+        }
         let bytes = self.growth.bytes(&args.args, rows)?;
         let all = bytes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
         if all <= AT_ONCE_BYTES || are_one {
@@ -403,6 +424,37 @@ impl ScalarUDFImpl for BoundedFunction {
         Ok(ColumnarValue::Array(concat(&made)?))
     }
 }
+
+/// Where the second text stands in the first, in letters from 1; 0 where it does not. DataFusion compares each letter with each.
+fn positions(args: &ScalarFunctionArgs, rows: usize) -> Result<ArrayRef> {
+    let [text, sought] = args.args.as_slice() else { return internal_err!("strpos takes two texts") };
+    let texts = |arg: &ColumnarValue| {
+        let is_one = matches!(arg, ColumnarValue::Scalar(_));
+        let array = cast(&arg.to_array(if is_one { 1 } else { rows })?, &DataType::LargeUtf8)?;
+        Ok::<_, datafusion::error::DataFusionError>((array, is_one))
+    };
+    let ((text, one_text), (sought, one_sought)) = (texts(text)?, texts(sought)?);
+    let (text, sought) = (text.as_string::<i64>(), sought.as_string::<i64>());
+    let at = |is_one: bool, row: usize| if is_one { 0 } else { row };
+    let mut found: Vec<Option<i64>> = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let (in_text, in_sought) = (at(one_text, row), at(one_sought, row));
+        if text.is_null(in_text) || sought.is_null(in_sought) {
+            found.push(None);
+            continue;
+        }
+        let whole = text.value(in_text);
+        if whole.len() > LONG_TEXT {
+            watch::look()?;
+        }
+        let before = whole.find(sought.value(in_sought)).and_then(|at| whole.get(..at));
+        found.push(Some(before.map_or(0, |before| i64::try_from(before.chars().count() + 1).unwrap_or(i64::MAX))));
+    }
+    Ok(cast(&Int64Array::from(found), args.return_field.data_type())?)
+}
+
+/// Bytes of a text that takes longer to be looked through than somebody who waits is to be asked for.
+const LONG_TEXT: usize = 64 << 10;
 
 /// Numbers of rows that come to a piece, with what they come to at most.
 fn pieces(bytes: &[u64]) -> Vec<(usize, u64)> {

@@ -29,6 +29,7 @@ pub mod code {
     pub const NOT_GRANTED: &str = "42501";
     pub const NOT_READY: &str = "55000";
     pub const NOT_SUPPORTED: &str = "0A000";
+    pub const WRONG_OBJECT: &str = "42809";
     pub const DATA: &str = "22000";
     pub const DIVISION_BY_ZERO: &str = "22012";
     pub const OUT_OF_RANGE: &str = "22003";
@@ -127,10 +128,6 @@ fn from_datafusion(error: &DataFusionError) -> Error {
         DataFusionError::NotImplemented(text) | DataFusionError::Internal(text) if plan::shows_insides(text) => {
             plan::reworded(text).map_or_else(|| Error::internal(plan::in_sql(text)), told)
         }
-        DataFusionError::NotImplemented(text) if text.starts_with("Unsupported SQL type ") => {
-            let name = first_line(text).trim_start_matches("Unsupported SQL type ").to_lowercase();
-            Error::new(code::UNKNOWN_NAME, format!("type \"{name}\" does not exist"))
-        }
         DataFusionError::NotImplemented(text) => match plan::reworded(text) {
             Some(reworded) => told(reworded),
             None => Error::new(code::NOT_SUPPORTED, format!("not supported: {}", plan::in_sql(&first_line(text)))),
@@ -142,9 +139,17 @@ fn from_datafusion(error: &DataFusionError) -> Error {
     }
 }
 
+/// An error with what is written instead of what it refuses for its types.
+fn with_instead(error: Error) -> Error {
+    match plan::instead_of_types(&error.message) {
+        Some(instead) => error.hint(instead),
+        None => error,
+    }
+}
+
 fn told(reworded: plan::Reworded) -> Error {
     let error = Error::new(reworded.code, reworded.message);
-    if reworded.hint.is_empty() { error } else { error.hint(reworded.hint) }
+    if reworded.hint.is_empty() { with_instead(error) } else { error.hint(reworded.hint) }
 }
 
 fn from_external(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
@@ -172,6 +177,7 @@ pub(crate) fn syntax(error: &ParserError) -> Error {
         text.split_once("No infix parser for token Word(Word { value: \"").and_then(|(_, rest)| rest.split('"').next());
     let text = &word.map_or_else(|| text.to_owned(), |word| format!("Expected: an operator, found: {word}"));
     let mut out = match text.split_once(", found: ") {
+        Some((_, found)) if found.eq_ignore_ascii_case("exclude") => Error::new(code::NOT_SUPPORTED, plan::NO_EXCLUDE),
         Some((_, "EOF")) => Error::new(code::SYNTAX, "syntax error at end of input").detail(format!("{text}.")),
         Some((_, found)) => {
             Error::new(code::SYNTAX, format!("syntax error at or near \"{found}\"")).detail(format!("{text}."))
@@ -206,6 +212,9 @@ fn schema(error: &SchemaError) -> Error {
 }
 
 fn unknown_column(field: &Column, valid: &[Column]) -> Error {
+    if let Some(reworded) = plan::refused_name(&field.name) {
+        return told(reworded);
+    }
     if let Some(table) = &field.relation
         && !valid.is_empty()
         // A subquery that has been made a join is of no table that was written.
@@ -283,7 +292,7 @@ fn plan(text: &str) -> Error {
             return Error::new(code::NOT_SUPPORTED, format!("function {name} is not supported")).hint(instead);
         }
         let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {name} does not exist"));
-        if let Some(instead) = plan::instead_of_function(name) {
+        if let Some(instead) = plan::instead_of_function(name).or_else(|| plan::instead_of_call(name)) {
             return missing.hint(instead);
         }
         let suggestion = text.split("Did you mean '").nth(1).and_then(|s| s.split('\'').next());
@@ -294,8 +303,11 @@ fn plan(text: &str) -> Error {
     }
     if let Some((_, call)) = line.split_once("No function matches the given name and argument types '") {
         let call = call.split('\'').next().unwrap_or(call);
-        let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {} does not exist", plan::in_sql(call)));
-        return missing.hint("No function of that name takes these types. Cast the arguments.");
+        let missing = with_instead(Error::new(code::UNKNOWN_FUNCTION, plan::no_such(&plan::in_sql(call))));
+        return match missing.hint {
+            Some(_) => missing,
+            None => missing.hint("No function of that name takes these types. Cast the arguments."),
+        };
     }
     if let Some((_, rest)) = line.split_once("Projections require unique expression names but the expression \"") {
         let column = rest.split('"').next().unwrap_or(rest);
@@ -323,11 +335,7 @@ fn plan(text: &str) -> Error {
     } else {
         code::SYNTAX_OR_RULE
     };
-    let error = Error::new(code, plan::in_sql(&line));
-    match plan::instead_of_cast(&line) {
-        Some(instead) => error.hint(instead),
-        None => error,
-    }
+    with_instead(Error::new(code, plan::in_sql(&line)))
 }
 
 /// The code of what the planner says of a statement's parts.
@@ -390,7 +398,15 @@ fn execution(text: &str) -> Error {
 }
 
 /// What functions say of an argument that they cannot have.
-const IMPOSSIBLE: [&str; 13] = [
+const IMPOSSIBLE: [&str; 21] = [
+    "character number must be positive",
+    "arguments for format()",
+    "format() type specifier",
+    "invalid regular expression option",
+    "does not support the \"global\" option",
+    "invalid value for parameter",
+    "new bit must be",
+    "cannot cast jsonb ",
     "field position must not be zero",
     "cannot get array length of",
     "cannot extract elements from",
@@ -415,6 +431,11 @@ fn of_value(line: &str) -> Option<&'static str> {
     }
     Some(match line {
         _ if line.starts_with("malformed array literal") => code::INVALID_TEXT,
+        _ if line.contains(" not supported") => code::NOT_SUPPORTED,
+        _ if line.starts_with("timestamps cannot be binned") => code::NOT_SUPPORTED,
+        _ if line.starts_with("null character not") || line.starts_with("requested character") => code::LIMIT_EXCEEDED,
+        _ if line.starts_with("input is out of range") => code::OUT_OF_RANGE,
+        _ if line.starts_with("index ") && line.contains("out of valid range") => "2202E",
         _ if line.starts_with("interval field value out of range") => "22015",
         _ if line.contains("field value out of range") => code::DATETIME_OVERFLOW,
         _ if line.contains("negative substring length") || line.starts_with("overlay start position") => "22011",
@@ -431,6 +452,7 @@ fn of_value(line: &str) -> Option<&'static str> {
         _ if line.starts_with("invalid regular expression") => code::INVALID_PATTERN,
         _ if line.starts_with("invalid byte sequence") => "22021",
         _ if line.starts_with("encoding \"") => code::NOT_SUPPORTED,
+        _ if line.starts_with("could not find jsonpath variable") => code::UNKNOWN_NAME,
         _ if line.starts_with("thresholds array") => "22004",
         _ if line.starts_with("time zone \"") || line.starts_with("unit \"") => code::INVALID_PARAMETER,
         _ if line.starts_with(plan::SEVERAL_ROWS) => code::CARDINALITY,

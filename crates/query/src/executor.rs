@@ -7,8 +7,8 @@
 //!
 //! What is left to be found out of a statement is found out when its answer has been handed over, in the same task.
 //!
-//! Dropping an answer ends its statement ([`Watch`]). One that has not stopped yet counts against those that may be begun:
-//! rather than pile up, the next are refused.
+//! Dropping an answer ends its statement ([`Watch`]). One that goes on working all the same counts against those that may be begun:
+//! rather than pile up, the next are refused. One that waits for its reader, a row or its time does not work, and is gone at once.
 
 use std::future::Future;
 use std::panic::resume_unwind;
@@ -159,8 +159,8 @@ impl Executor {
                 .detail(format!("{stuck} that were ended have not stopped yet."))
                 .hint("Try again in a moment.")
         })?;
-        let place = Arc::new(Place { state: AtomicU8::new(RUNNING), stuck: Arc::clone(&self.stuck) });
-        let over = Over { work: Box::pin(work), watch: Arc::clone(watch), _left: Left(Arc::clone(&place)) };
+        let place = Arc::new(Place { state: AtomicU8::new(WAITING), stuck: Arc::clone(&self.stuck) });
+        let over = Over { work: Box::pin(work), watch: Arc::clone(watch), left: Left(Arc::clone(&place)) };
         Ok(Task { handle: runtime.spawn(over), watch: Arc::clone(watch), place })
     }
 }
@@ -224,14 +224,25 @@ impl Drop for Learns {
     }
 }
 
-const RUNNING: u8 = 0;
-const GIVEN_UP: u8 = 1;
-const OVER: u8 = 2;
+/// It is on no thread.
+const WAITING: u8 = 0;
+/// It is on one.
+const RUNNING: u8 = 1;
+/// It was given up there.
+const GIVEN_UP: u8 = 2;
+const OVER: u8 = 3;
 
 /// Where a task stands, for the count of those that were given up and still run.
 struct Place {
     state: AtomicU8,
     stuck: Arc<AtomicUsize>,
+}
+
+impl Place {
+    /// Whether it stood in the one state, and stands in the other now.
+    fn turns(&self, from: u8, to: u8) -> bool {
+        self.state.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
 }
 
 /// Dropped with the task's work.
@@ -280,8 +291,7 @@ impl Drop for Task {
         self.handle.abort();
         // Counted before it may be taken off again.
         self.place.stuck.fetch_add(1, Ordering::Relaxed);
-        let before = self.place.state.compare_exchange(RUNNING, GIVEN_UP, Ordering::Relaxed, Ordering::Relaxed);
-        if before.is_err() {
+        if !self.place.turns(RUNNING, GIVEN_UP) {
             self.place.stuck.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -292,15 +302,18 @@ struct Over<F> {
     work: Pin<Box<F>>,
     watch: Arc<Watch>,
     /// After the work, so that it is dropped after it.
-    _left: Left,
+    left: Left,
 }
 
 impl<F: Future> Future for Over<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let watch = Arc::clone(&self.watch);
-        watch.over(|| self.work.as_mut().poll(context))
+        let (watch, place) = (Arc::clone(&self.watch), Arc::clone(&self.left.0));
+        place.turns(WAITING, RUNNING);
+        let polled = watch.over(|| self.work.as_mut().poll(context));
+        place.turns(RUNNING, WAITING);
+        polled
     }
 }
 
@@ -342,6 +355,30 @@ mod tests {
                 std::thread::yield_now();
             }
             assert_eq!(executor.run(&Watch::new(), async { Ok(2) }).await, Ok(2));
+        });
+    }
+
+    #[test]
+    fn what_waits_is_gone_when_it_is_given_up() {
+        let executor = Executor::new("test", 1).unwrap();
+        let begun = Arc::new(Barrier::new(2));
+        waiting().block_on(async {
+            for _ in 0..100 {
+                let here = Arc::clone(&begun);
+                let (_told, tells) = oneshot::channel::<()>();
+                let work = async move {
+                    here.wait();
+                    tells.await.map_err(|_| Error::internal("nobody tells"))
+                };
+                let task = executor.spawn(&Watch::new(), async move { drop::<Result<()>>(work.await) }).unwrap();
+                begun.wait();
+                // From there it is on its way to waiting.
+                while task.place.state.load(Ordering::Relaxed) != WAITING {
+                    std::thread::yield_now();
+                }
+                drop(task);
+                assert_eq!(executor.stuck.load(Ordering::Relaxed), 0);
+            }
         });
     }
 

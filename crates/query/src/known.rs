@@ -6,8 +6,12 @@
 //!
 //! It is bounded in bytes, in two generations: when the younger one is full it becomes the older one, and what nobody has asked
 //! for since is forgotten.
+//!
+//! Finding out how a form is answered takes as long as planning it, and of most forms there is only one statement: those of a person at
+//! work, of a tool that writes values into its lists. So a form is only noted when it is seen first ([`Memory::was_seen`]), by its hash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::datatypes::DataType;
@@ -27,7 +31,7 @@ const ENTRY_BYTES: usize = 256;
 const COLUMN_BYTES: usize = 128;
 
 /// What statements are known by: what names mean, the text, and the types of its parameters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Question<T> {
     /// The catalogue's place in memory, which nobody else has while [`Known`] refers to it.
     catalog: usize,
@@ -83,6 +87,7 @@ impl Way {
 pub(crate) struct Memory {
     ways: Mutex<Kept<Question<DataType>, Way>>,
     descriptions: Mutex<Kept<Question<Option<DataType>>, Description>>,
+    seen: Mutex<Seen>,
 }
 
 impl Memory {
@@ -94,6 +99,13 @@ impl Memory {
     pub(crate) fn keep_way(&self, catalog: &Arc<Catalog>, question: Question<DataType>, way: Way) {
         let bytes = question.bytes() + way.bytes();
         locked(&self.ways).keep(catalog, question, way, bytes);
+    }
+
+    /// Whether such a statement was asked before, or one of the same hash; from now on it was.
+    pub(crate) fn was_seen(&self, question: &Question<DataType>) -> bool {
+        let mut hasher = DefaultHasher::new();
+        question.hash(&mut hasher);
+        locked(&self.seen).was_seen(hasher.finish())
     }
 
     pub(crate) fn description(&self, question: &Question<Option<DataType>>) -> Option<Description> {
@@ -114,6 +126,25 @@ impl Memory {
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hashes of a generation of questions that were asked.
+const SEEN_MAX: usize = 8_192;
+
+/// What was asked: the younger generation and the older one.
+#[derive(Default)]
+struct Seen {
+    young: BTreeSet<u64>,
+    old: BTreeSet<u64>,
+}
+
+impl Seen {
+    fn was_seen(&mut self, hash: u64) -> bool {
+        if self.young.len() >= SEEN_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        !self.young.insert(hash) || self.old.contains(&hash)
+    }
 }
 
 /// What is kept, the younger generation and the older one.
@@ -186,6 +217,17 @@ impl<K: Ord, T> Generation<K, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_was_seen_from_its_second_time_on_and_few_are_kept_in_mind() {
+        let mut seen = Seen::default();
+        assert!(!seen.was_seen(0));
+        for other in 1..100_000 {
+            assert!(!seen.was_seen(other) && seen.was_seen(0), "{other}");
+            assert!(seen.young.len() <= SEEN_MAX && seen.old.len() <= SEEN_MAX);
+        }
+        assert!(!seen.was_seen(1));
+    }
 
     #[test]
     fn what_is_asked_for_outlives_what_is_not_and_all_of_it_is_bounded() {

@@ -52,6 +52,8 @@ pub(crate) struct Names<'a> {
     /// What must not be read, and why.
     refused: &'a BTreeMap<TableName, Error>,
     depth: Cell<usize>,
+    /// Whether the catalogue is being listed, for which all views are planned.
+    is_listing: Cell<bool>,
     /// Whether the statement reads the catalogue.
     of_catalog: bool,
     /// Whether a function was looked up that answers of the session, or of the catalogue.
@@ -71,8 +73,22 @@ impl<'a> Names<'a> {
     ) -> Self {
         static NONE: BTreeMap<TableName, Error> = BTreeMap::new();
         let (refused, relations) = (&NONE, plan::dependencies::relations());
-        let (depth, of_catalog, is_of_session, read) = (Cell::new(0), false, Cell::new(false), RefCell::default());
-        Self { catalog, storage, state, identity, path, refused, depth, of_catalog, is_of_session, read, relations }
+        let (depth, of_catalog, read) = (Cell::new(0), false, RefCell::default());
+        let (is_listing, is_of_session) = (Cell::new(false), Cell::new(false));
+        Self {
+            catalog,
+            storage,
+            state,
+            identity,
+            path,
+            refused,
+            depth,
+            is_listing,
+            of_catalog,
+            is_of_session,
+            read,
+            relations,
+        }
     }
 
     /// The same for a statement that reads the catalogue, or not.
@@ -236,12 +252,22 @@ impl<'a> Names<'a> {
         if let Some(system) = self.catalog.system().get() {
             return Ok(Arc::clone(system));
         }
+        // A view that asks for the catalogue is planned to list its columns: over the names, whose views have no columns yet.
+        if self.is_listing.replace(true) {
+            return Ok(Arc::new(SystemTables::new(self.catalog, &|_| None)?));
+        }
         let view_schema = |name: &TableName| -> Option<SchemaRef> {
             let sql = self.catalog.views().get(name)?;
             let plan = self.view(name, sql).ok()?;
-            Some(Arc::clone(plan.schema().inner()))
+            // As a statement is answered that reads it: only then are the types of all columns known.
+            let analysed = plan::agreed(plan.clone()).and_then(|agreed| {
+                self.state.analyzer().execute_and_check(agreed, self.state.config_options(), |_, _| {})
+            });
+            Some(output::schema(analysed.unwrap_or(plan).schema().inner()))
         };
-        let system = Arc::new(SystemTables::new(self.catalog, &view_schema)?);
+        let made = SystemTables::new(self.catalog, &view_schema);
+        self.is_listing.set(false);
+        let system = Arc::new(made?);
         Ok(Arc::clone(self.catalog.system().get_or_init(|| system)))
     }
 }

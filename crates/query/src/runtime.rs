@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
+use datafusion::config::ConfigOptions;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::TaskContext;
@@ -29,6 +30,7 @@ use crate::known_counts::KnownCounts;
 use crate::limits::KeptLimits;
 use crate::memory::Budget;
 use crate::pg_catalog::TypeNames;
+use crate::planning::{RULES_OF_MORE, WhereAsked};
 use crate::watch::{self, Watch};
 
 /// Bytes that all queries together may spill.
@@ -64,10 +66,18 @@ pub(crate) enum Joins {
 pub struct Runtime {
     hash: SessionState,
     sort_merge: SessionState,
+    /// The first for plans that read few rows: in one partition.
+    small: SessionState,
+    /// The optimiser's rules that plans of one SELECT need.
+    plain: Optimizer,
+    /// Its settings, with which it goes over a plan once.
+    once: Arc<ConfigOptions>,
     environment: RuntimeEnv,
     budget: Arc<Budget>,
     /// What the optimiser does with values that are put into an optimised plan.
     finishing: Optimizer,
+    /// The same of a plan of one SELECT.
+    finishing_plain: Optimizer,
     /// What is known of statements that have been planned.
     pub(crate) memory: Memory,
 }
@@ -84,13 +94,20 @@ impl Runtime {
         let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build()?;
         let shared = Arc::new(environment.clone());
         let hash = state(config(settings, Joins::Hash), Arc::clone(&shared))?;
-        let sort_merge = state(config(settings, Joins::SortMerge), shared)?;
+        let sort_merge = state(config(settings, Joins::SortMerge), Arc::clone(&shared))?;
+        let small = small(config(settings, Joins::Hash).with_target_partitions(1), shared)?;
+        let mut once = hash.config_options().as_ref().clone();
+        once.optimizer.max_passes = 1;
         Ok(Arc::new(Self {
             hash,
             sort_merge,
+            small,
+            plain: Optimizer::with_rules(plain_rules()),
+            once: Arc::new(once),
             environment,
             budget: Budget::new(settings.memory_bytes),
-            finishing: Optimizer::with_rules(finishing_rules()),
+            finishing: finishing(rules()),
+            finishing_plain: finishing(plain_rules()),
             memory: Memory::default(),
         }))
     }
@@ -107,14 +124,33 @@ impl Runtime {
         }
     }
 
+    /// The state of plans that read few rows.
+    pub(crate) fn small(&self) -> &SessionState {
+        &self.small
+    }
+
     pub(crate) fn finishing(&self) -> &Optimizer {
         &self.finishing
     }
 
+    pub(crate) fn finishing_plain(&self) -> &Optimizer {
+        &self.finishing_plain
+    }
+
+    /// The optimiser of plain plans ([`crate::planning::is_plain`]).
+    pub(crate) fn plain(&self) -> &Optimizer {
+        &self.plain
+    }
+
+    /// Settings with which an optimiser goes over a plan once.
+    pub(crate) fn once(&self) -> &Arc<ConfigOptions> {
+        &self.once
+    }
+
     /// What one query executes with: its own part of the memory. Plans hold their functions, so it lists none.
-    pub(crate) fn task(&self, joins: Joins, watch: Option<&Arc<Watch>>) -> Arc<TaskContext> {
+    pub(crate) fn task(&self, state: &SessionState, watch: Option<&Arc<Watch>>) -> Arc<TaskContext> {
         let environment = RuntimeEnv { memory_pool: self.budget.query(watch), ..self.environment.clone() };
-        let config = self.state(joins).config().clone();
+        let config = state.config().clone();
         let (scalars, higher_order) = (Default::default(), Default::default());
         let (aggregates, windows) = (Default::default(), Default::default());
         let id = String::new();
@@ -141,6 +177,24 @@ fn config(settings: &Settings, joins: Joins) -> SessionConfig {
 }
 
 fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionState> {
+    state_with(physical_rules(), config, environment)
+}
+
+/// The state of plans of one partition that read few rows: nothing has to give way, and partitions are put right where one is asked for.
+fn small(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionState> {
+    let mut rules = physical_rules();
+    rules.retain(|rule| rule.name() != GIVING_WAY);
+    for rule in rules.iter_mut().filter(|rule| rule.name() == REQUIREMENTS) {
+        *rule = Arc::new(WhereAsked(Arc::clone(rule)));
+    }
+    state_with(rules, config, environment)
+}
+
+fn state_with(
+    physical_rules: Vec<PhysicalRule>,
+    config: SessionConfig,
+    environment: Arc<RuntimeEnv>,
+) -> Result<SessionState> {
     let functions = plan::functions();
     let ours = plan::rules_of_subqueries().into_iter().chain(plan::rules_of_meaning());
     let builder = SessionStateBuilder::new()
@@ -158,7 +212,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
     let mut state = builder
         .with_analyzer_rule(Arc::new(Bounded))
         .with_optimizer_rules(rules())
-        .with_physical_optimizer_rules(physical_rules())
+        .with_physical_optimizer_rules(physical_rules)
         .with_query_planner(Arc::new(Planner))
         .build();
     plan::rewrites().into_iter().try_for_each(|rewrite| state.register_function_rewrite(rewrite))?;
@@ -182,13 +236,32 @@ fn rules() -> Vec<Rule> {
 
 /// Those of the rules that look at values, and what keeps their order: literals are simplified, and conditions and limits with them
 /// reach the scans.
-fn finishing_rules() -> Vec<Rule> {
-    const NAMES: [&str; 6] =
-        ["simplify_expressions", "push_down_limit", "push_down_filter", "leakproof", "in_order", "constants"];
-    rules().into_iter().filter(|rule| NAMES.contains(&rule.name())).collect()
+fn finishing(rules: Vec<Rule>) -> Optimizer {
+    const NAMES: [&str; 6] = ["simplify_expressions", LIMITS, "push_down_filter", "leakproof", "in_order", "constants"];
+    Optimizer::with_rules(rules.into_iter().filter(|rule| NAMES.contains(&rule.name())).collect())
 }
 
+/// Those that may change a plan of one SELECT. What moves limits takes two steps: it gives a limit to the sort below it, and takes it
+/// away where the sort has it.
+fn plain_rules() -> Vec<Rule> {
+    let mut rules = rules();
+    rules.retain(|rule| !RULES_OF_MORE.contains(&rule.name()));
+    let limits = rules.iter().find(|rule| rule.name() == LIMITS).cloned();
+    let last = rules.iter().position(|rule| rule.name() == "in_order").unwrap_or(rules.len());
+    rules.splice(last..last, limits);
+    rules
+}
+
+/// The rule that moves limits.
+const LIMITS: &str = "push_down_limit";
+
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+
+/// The rule that places sorts, and what brings rows of one key together.
+const REQUIREMENTS: &str = "EnsureRequirements";
+/// The rule that makes plans give way to others; plans that are watched do so by themselves ([`crate::watched`]).
+const GIVING_WAY: &str = "EnsureCooperative";
 
 /// A rule that fails where nobody waits for the plan any more. A rule of its own before each would cost as much as another look at
 /// the whole plan.
@@ -213,14 +286,32 @@ impl OptimizerRule for Wanted {
 /// DataFusion's rules for physical plans, but those that move filters: they find a condition's column in what is below by
 /// its name, and take the wrong one where two are called alike. Scans are told of conditions by the logical plan.
 /// Before sorts are placed, what is taken for constant is put right, and limits get nodes of their own.
-fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+fn physical_rules() -> Vec<PhysicalRule> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     for rule in rules.iter_mut().filter(|rule| rule.name() == "aggregate_statistics") {
         *rule = Arc::new(KnownCounts(Arc::clone(rule)));
     }
-    let sorts = rules.iter().position(|rule| rule.name() == "EnsureRequirements").unwrap_or(0);
+    let sorts = rules.iter().position(|rule| rule.name() == REQUIREMENTS).unwrap_or(0);
     rules.insert(sorts, Arc::new(TrueConstants));
     rules.insert(sorts, Arc::new(KeptLimits));
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_are_told_by_name_are_there() {
+        let (rules, physical) = (rules(), physical_rules());
+        for name in RULES_OF_MORE {
+            assert!(rules.iter().any(|rule| rule.name() == name), "{name}");
+        }
+        for name in [REQUIREMENTS, GIVING_WAY] {
+            assert!(physical.iter().any(|rule| rule.name() == name), "{name}");
+        }
+        assert_eq!(finishing(rules).rules.len(), 6);
+        assert_eq!(finishing(plain_rules()).rules.len(), 6, "limits twice, and no barrier");
+    }
 }

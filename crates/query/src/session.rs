@@ -28,6 +28,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result, code};
 use crate::flow::{Isolation, flow_to_logical};
 use crate::names::Names;
+use crate::planning::{is_plain, is_small};
 use crate::runtime::{Joins, Runtime};
 use crate::statement::{self, Kind, Statement};
 use crate::storage::Storage;
@@ -198,6 +199,21 @@ impl Session {
         Ok(Description { parameters, schema: output::schema(typed.schema().inner()) })
     }
 
+    /// Where in the text of a statement that cannot be planned the mistake stands, if its error does not say and it can be found.
+    pub fn place(&self, statement: &Statement, error: &Error) -> Option<(usize, usize)> {
+        let refusal = |error: Error| plan::Refusal { message: error.message, ..plan::Refusal::default() };
+        plan::place_of(statement.tree(), &refusal(error.clone()), &|tree| {
+            self.describe(&statement.with_tree(tree), &[]).map(drop).map_err(refusal)
+        })
+    }
+
+    /// Plans a statement as far as a read does that never runs.
+    pub fn check(&self, statement: &Statement) -> Result<()> {
+        let plan = self.plan(statement, &[])?;
+        let planned = self.analysed(plan).and_then(|plan| self.optimised_analysed(plan));
+        planned.map(drop).map_err(|error| foreign::in_own_words(error.into(), statement.tree()))
+    }
+
     /// The columns of a statement's answer, and of which stored columns each is made ([`crate::origins()`]).
     pub fn origins(&self, sql: &str) -> Result<Vec<(String, crate::Origins)>> {
         let plan = self.plan(&statement::parse_one(sql)?, &[])?;
@@ -326,7 +342,7 @@ impl Session {
         match plan {
             plan @ (LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) => Ok(plan),
             plan => {
-                let plan = self.state().optimizer().optimize(plan, &self.rules(), |_, _| {})?;
+                let plan = self.by_rules(plan)?;
                 match has_correlated(&plan)? {
                     true => not_impl_err!("a subquery that depends on its row by more than equality"),
                     false => Ok(plan),
@@ -357,12 +373,25 @@ impl Session {
                 own.mark_start_execution();
                 own.optimize(&plan)
             }
-            _ => self.state().optimizer().optimize(plan, &self.rules(), |_, _| {}),
+            _ => self.by_rules(plan),
+        }
+    }
+
+    /// An analysed plan after the optimiser's rules, as many of them and as often as it needs.
+    fn by_rules(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
+        match is_plain(&plan) {
+            true => self.runtime.plain().optimize(plan, &self.rules_once(), |_, _| {}),
+            false => self.state().optimizer().optimize(plan, &self.rules(), |_, _| {}),
         }
     }
 
     pub(crate) fn rules(&self) -> Rules<'_> {
-        Rules::new(self.state())
+        Rules::new(self.state(), self.state().config_options())
+    }
+
+    /// The same for going over a plan once.
+    pub(crate) fn rules_once(&self) -> Rules<'_> {
+        Rules::new(self.state(), self.runtime.once())
     }
 
     /// Starts an optimised plan; with sort-merge joins if its first batch does not fit the memory.
@@ -378,13 +407,16 @@ impl Session {
 
     /// Starts a plan and waits for its first batch, which ends the part that fails most: building joins and groups.
     async fn start(&self, plan: &LogicalPlan, joins: Joins) -> PlannerResult<SendableRecordBatchStream> {
-        let state = self.runtime.state(joins);
+        let state = match joins {
+            Joins::Hash if is_small(plan) => self.runtime.small(),
+            _ => self.runtime.state(joins),
+        };
         let physical = state.query_planner().create_physical_plan(plan, state).await?;
         let physical = match &self.watch {
             Some(watch) => watched(physical, watch)?,
             None => physical,
         };
-        let mut stream = execute_stream(physical, self.runtime.task(joins, self.watch.as_ref()))?;
+        let mut stream = execute_stream(physical, self.runtime.task(state, self.watch.as_ref()))?;
         let schema = stream.schema();
         let first = stream.next().await.transpose()?;
         let first = futures::stream::iter(first.map(Ok));
@@ -404,13 +436,14 @@ pub(crate) struct Written {
 /// A query's own part of the optimiser's surroundings: when it began, and fresh aliases.
 pub(crate) struct Rules<'a> {
     state: &'a SessionState,
+    options: &'a Arc<ConfigOptions>,
     aliases: Arc<AliasGenerator>,
     started: chrono::DateTime<chrono::Utc>,
 }
 
 impl<'a> Rules<'a> {
-    fn new(state: &'a SessionState) -> Self {
-        Self { state, aliases: Arc::new(AliasGenerator::new()), started: chrono::Utc::now() }
+    fn new(state: &'a SessionState, options: &'a Arc<ConfigOptions>) -> Self {
+        Self { state, options, aliases: Arc::new(AliasGenerator::new()), started: chrono::Utc::now() }
     }
 }
 
@@ -424,7 +457,7 @@ impl OptimizerConfig for Rules<'_> {
     }
 
     fn options(&self) -> Arc<ConfigOptions> {
-        Arc::clone(self.state.config_options())
+        Arc::clone(self.options)
     }
 
     fn function_registry(&self) -> Option<&dyn FunctionRegistry> {

@@ -163,7 +163,10 @@ fn parsed(sql: &str) -> Result<Vec<Statement>> {
             .hint("Split it into several statements, or put what it lists into a table and join that."),
     })?;
     if let Some(refusal) = trees.iter().find_map(plan::refused_function) {
-        return Err(unwritten(refusal));
+        return Err(unwritten(&refusal));
+    }
+    if let Some(refusal) = trees.iter().find_map(plan::refused_clause) {
+        return Err(passed_over(&refusal));
     }
     if let Some(error) = trees.iter().find_map(foreign::operator) {
         return Err(error);
@@ -188,12 +191,23 @@ fn with_instead(error: Error, sql: &str) -> Error {
 }
 
 /// A function that is none of PostgreSQL's.
-fn unwritten(refusal: plan::Refusal) -> Error {
+fn unwritten(refusal: &plan::Refusal) -> Error {
     let is_lacking = refusal.message.ends_with("is not supported");
     let code = if is_lacking { code::NOT_SUPPORTED } else { code::UNKNOWN_FUNCTION };
-    let mut error = Error::new(code, refusal.message.replace('"', ""));
+    placed(code, &refusal.message.replace('"', ""), refusal)
+}
+
+/// A clause that the planner would pass over.
+fn passed_over(refusal: &plan::Refusal) -> Error {
+    let is_of_function = refusal.message.contains(" specified, but ");
+    let code = if is_of_function { code::WRONG_OBJECT } else { code::NOT_SUPPORTED };
+    placed(code, &refusal.message, refusal)
+}
+
+fn placed(code: &'static str, message: &str, refusal: &plan::Refusal) -> Error {
+    let mut error = Error::new(code, message);
     if !refusal.hint.is_empty() {
-        error = error.hint(refusal.hint);
+        error = error.hint(refusal.hint.clone());
     }
     error.position =
         refusal.line.and_then(|(line, column)| Some((u64::try_from(line).ok()?, u64::try_from(column).ok()?)));

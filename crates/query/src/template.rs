@@ -18,6 +18,7 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, LogicalPlan, Operator,
 use relation::TableId;
 
 use crate::error::Error;
+use crate::planning::is_plain;
 use crate::scan::StoredProvider;
 use crate::session::Reads;
 use crate::storage::{Storage, Visitor};
@@ -39,6 +40,8 @@ pub(crate) struct Template {
     reads: Reads,
     /// Whether it has parameters.
     is_open: bool,
+    /// Whether it is one SELECT of one relation.
+    is_plain: bool,
     bytes: usize,
 }
 
@@ -49,7 +52,8 @@ impl Template {
         let plan = over(plan.clone(), &(Arc::new(NoStep) as Arc<dyn Storage>), &[]).ok()?;
         let bytes = size.bytes + reads.len() * COLUMN_BYTES;
         let (schema, reads) = (Arc::clone(schema), Arc::clone(reads));
-        Some(Self { plan, schema, reads, is_open: size.is_open, bytes })
+        let is_plain = is_plain(&plan);
+        Some(Self { plan, schema, reads, is_open: size.is_open, is_plain, bytes })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -63,6 +67,11 @@ impl Template {
     /// Whether it has parameters, whose values the optimiser has not seen.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// Whether the optimiser's rules need to go over it once ([`is_plain`]).
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     pub(crate) fn bytes(&self) -> usize {

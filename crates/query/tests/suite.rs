@@ -18,6 +18,7 @@
 //! point [VALUES]     SQL executed, and asked a second time → `by key` or `by a known plan`, if that was not planned, else `planned`; then its rows
 //! then [VALUES / VALUES]   two statements, `---` between them (or one, twice), the second of which follows the first → how it is answered
 //!                    and what that reads, as for `point` and `reads`; then its rows, as they are where nothing is known
+//! sights             statements, `---` between them, as a server asks them one after another → how each is answered
 //! flow               SQL planned as a model → rows of its flow, checked against its logical plan
 //! isolated           the same with failing rows left out → rows, then the rejects
 //! compare            two queries, `---` between them → the difference
@@ -409,6 +410,24 @@ impl Warehouse {
         Ok(format!("{way}: gets {gets}, entries {entries}\n{known}"))
     }
 
+    fn sights(&self, block: &Block) -> Result<String, String> {
+        let session = self.session(&self.memory())?;
+        let answered = async |sql: &str| {
+            Ok(match session.asked(sql, &[])? {
+                Asked::Row(_) => "by key",
+                Asked::Statement(asking) => {
+                    let way = if asking.is_planned() { "by a known plan" } else { PLANNED };
+                    texts(session.answer(sql, asking, &[]).await?.stream).await?;
+                    way
+                }
+            })
+        };
+        let ways = block.body.split("\n---\n").map(|sql| self.runtime.block_on(answered(sql)));
+        let ways: Vec<String> =
+            ways.map(|way: Result<&str, Error>| way.map_or_else(|error| shown(&error), str::to_owned)).collect();
+        Ok(ways.join("\n"))
+    }
+
     fn flow(&self, block: &Block, isolated: bool) -> Result<String, String> {
         let planned = plan::plan_model(&block.body, &Planner(self)).map_err(|refusal| refusal.to_string())?;
         let session = self.session(&self.memory())?;
@@ -526,6 +545,7 @@ impl Driver for Warehouse {
             "execute" => self.execute(block),
             "point" => self.point(block),
             "then" => self.then(block),
+            "sights" => self.sights(block),
             "flow" => self.flow(block, false),
             "isolated" => self.flow(block, true),
             "compare" => self.compare(block),

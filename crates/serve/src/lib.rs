@@ -41,7 +41,9 @@ pub use door::{
 pub use http::page::dashboard::{is_statement, parameterised, unknown_filter};
 pub use http::{Antechamber, Starting, serve_http};
 pub use listen::{BindError, bind};
-pub use pg::serve_pg;
-pub use reader::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError};
+pub use pg::{serve_pg, wire_type};
+pub use reader::{
+    About, Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError, Warning,
+};
 pub use service::{Limits, Service, Site};
 pub use value::shown::shown;

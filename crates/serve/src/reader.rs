@@ -158,7 +158,36 @@ pub struct Answer {
     /// Step that the answer shows.
     pub step: u64,
     /// What it was read from that is out of date, why, and how old that is; none where nothing is, or nobody wants to know.
-    pub warning: Option<SqlError>,
+    pub warning: Option<Warning>,
+}
+
+/// What is said beside an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Warning {
+    /// As a client of the wire is told: of what, why, how old it is, and the next move.
+    pub error: SqlError,
+    /// Which of the message is the reason, as it is of everything that has the same one; empty where it is none of these.
+    pub why: String,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a warning is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// What was read is out of date: how old it is at least, in microseconds, where that is known.
+    Age(Option<i64>),
+    /// What was read serves in an older text than the project has.
+    Held,
+    /// The statement's own text.
+    Statement,
+}
+
+impl Warning {
+    /// One of a statement's own text.
+    pub fn of_statement(error: SqlError) -> Self {
+        Self { error, why: String::new(), about: About::Statement }
+    }
 }
 
 /// Types of a statement.

@@ -13,6 +13,7 @@ use relation::Schema;
 use super::{Context, Outcome, interrupted, print};
 use crate::change::{Changes, ModelChange, RowsChanged, What};
 use crate::control::{self, Order, Ordered, Reply, Serving};
+use crate::counted::{counted, of_number};
 use crate::dashboards;
 use crate::definition::Definition;
 use crate::delivery;
@@ -20,9 +21,10 @@ use crate::grants;
 use crate::hold::Standing;
 use crate::opening::{self, COMMAND_PATIENCE, Found};
 use crate::output::Table;
-use crate::pump::{self, Applied};
+use crate::pump::{self, Applied, SOURCE_TABLE};
 use crate::reason::Reason;
 use crate::setup::Setup;
+use crate::unique_key;
 use crate::warehouse::{Described, Keepable, Proposal, findings, newly_refused, told};
 
 /// What to do where nothing runs.
@@ -72,6 +74,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     found.extend(grants::faults::findings(&setup, &definition, &to_come, &wanted.models));
     found.extend(delivery::check::findings_over(&setup, &to_come, &wanted, &serving.places()));
     found.extend(dashboards::check::findings(&setup, &to_come, &wanted, &absent, |_, _| ()));
+    found.extend(unique_key::findings(&setup, &wanted.models));
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));
     let reloaded: BTreeSet<TableName> =
         serving.changed_tables.iter().map(|(schema, name, _)| TableName::new(schema, name)).collect();
@@ -87,7 +90,8 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     changes.changed_tables.extend(serving.changed_rules.iter().cloned());
     changes.waiting = told(&wanted.waiting);
     changes.held = told(&wanted.held);
-    changes.errors = setup.errors().chain(&found).map(|finding| setup.shown(finding)).collect();
+    let errors = setup.errors().chain(found.iter().filter(|finding| finding.is_error()));
+    changes.errors = errors.map(|finding| setup.shown(finding)).collect();
     changes.restart.clone_from(&serving.restart);
     changes.roles.clone_from(&serving.roles);
     changes.dashboards.clone_from(&serving.dashboards);
@@ -103,11 +107,12 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
         }
     }
     if context.json {
-        print(&json_of(&changes, &changes.errors)?);
+        let first = [&changes.errors, &changes.held, &changes.waiting].into_iter().flatten();
+        print(&json_of(&changes, &first.cloned().collect::<Vec<_>>())?);
     } else {
         print(&text(&changes));
     }
-    Ok(match (changes.errors.is_empty(), changes.is_empty()) {
+    Ok(match (changes.is_whole(), changes.is_empty()) {
         (false, _) => Outcome::Failed,
         (true, true) => Outcome::Ok,
         (true, false) => Outcome::Pending,
@@ -222,7 +227,8 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         Ordered::Answered(other) => return Err(other.into_error()),
     };
     if context.json {
-        let first = [&applied.failed, &applied.errors, &applied.held, &applied.stopped].into_iter().flatten();
+        let first = [&applied.failed, &applied.errors, &applied.held, &applied.stopped, &applied.waiting];
+        let first = first.into_iter().flatten();
         print(&json_of(&applied, &first.cloned().collect::<Vec<_>>())?);
     } else {
         for (mark, names) in [("+", &applied.added), ("~", &applied.changed), ("-", &applied.removed)] {
@@ -250,8 +256,11 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         .for_each(|finding| context.say(finding));
     shortfall(&applied).for_each(|line| context.say(&line));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
-    let kept = applied.kept.len();
-    context.progress(&format!("applied after {:.1} s, {kept} models as they were", begun.elapsed().as_secs_f64()));
+    let (seconds, kept) = (begun.elapsed().as_secs_f64(), as_before(applied.kept.len()));
+    context.progress(&match lacking(&applied).as_str() {
+        "" => format!("applied after {seconds:.1} s, {kept}"),
+        lacking => format!("applied after {seconds:.1} s, in part: {lacking}; {kept}"),
+    });
     Ok(if applied.is_whole() { Outcome::Ok } else { Outcome::Failed })
 }
 
@@ -261,6 +270,41 @@ pub(super) fn shortfall(applied: &Applied) -> impl Iterator<Item = String> {
         once(&applied.held, &applied.errors).map(|model| format!("error: not applied, and serves as before: {model}"));
     let stopped = applied.stopped.iter().map(|model| format!("error: {model}"));
     held.chain(stopped).chain(once(&applied.waiting, &applied.errors).map(|model| format!("waits: {model}")))
+}
+
+/// How many models and tables are not in place as the project says; empty where all are.
+pub(super) fn lacking(applied: &Applied) -> String {
+    let parts = [
+        waiting(&applied.waiting),
+        held(&applied.held),
+        (!applied.stopped.is_empty())
+            .then(|| format!("{} could not be built", counted(applied.stopped.len(), "model"))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn lacking_of(changes: &Changes) -> String {
+    [waiting(&changes.waiting), held(&changes.held)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// `2 models and 1 source table wait`
+fn waiting(told: &[String]) -> Option<String> {
+    let tables = told.iter().filter(|told| told.starts_with(SOURCE_TABLE)).count();
+    let counts = [(told.len() - tables, "model"), (tables, "source table")];
+    let counts: Vec<String> =
+        counts.into_iter().filter(|(number, _)| *number > 0).map(|(number, noun)| counted(number, noun)).collect();
+    (!counts.is_empty()).then(|| format!("{} {}", counts.join(" and "), of_number(told.len(), "waits", "wait")))
+}
+
+/// `1 model serves as before`
+fn held(told: &[String]) -> Option<String> {
+    let models = counted(told.len(), "model");
+    (!told.is_empty()).then(|| format!("{models} {} as before", of_number(told.len(), "serves", "serve")))
+}
+
+/// `3 models as they were`
+pub(super) fn as_before(models: usize) -> String {
+    format!("{} {}", counted(models, "model"), of_number(models, "as it was", "as they were"))
 }
 
 /// Why something is so of models, a text each, without the detail and the hint where an error at the same place has told them, or what
@@ -370,9 +414,14 @@ pub(super) async fn rollback(context: &Context) -> anyhow::Result<Outcome> {
 }
 
 fn text(changes: &Changes) -> String {
+    let stay = |what: String| format!("{what} {}", of_number(changes.unchanged, "stays as it is", "stay as they are"));
     if changes.is_empty() {
         let mut lines: Vec<String> = shortfall_of(changes).collect();
-        lines.push(format!("nothing would change, {} models stay as they are", changes.unchanged));
+        let stay = stay(counted(changes.unchanged, "model"));
+        lines.push(match lacking_of(changes).as_str() {
+            "" => format!("nothing would change, {stay}"),
+            lacking => format!("nothing would change: {lacking}; {stay}"),
+        });
         return lines.join("\n");
     }
     let mut lines: Vec<String> = changes.new_tables.iter().map(|table| format!("+ source table {table}")).collect();
@@ -391,9 +440,13 @@ fn text(changes: &Changes) -> String {
     lines.extend(shortfall_of(changes));
     lines.extend(changes.restart.iter().map(|what| format!("restart to take it up: {what}")));
     let rebuilt = changes.models.iter().filter(|change| change.what != What::Removed).count();
+    let lacking = lacking_of(changes);
     lines.push(format!(
-        "{rebuilt} models would be built beside what serves, in about {} s; {} stay as they are",
-        changes.seconds, changes.unchanged
+        "{} would be built beside what serves, in about {} s; {}{}{lacking}",
+        counted(rebuilt, "model"),
+        changes.seconds,
+        stay(changes.unchanged.to_string()),
+        if lacking.is_empty() { "" } else { "; " },
     ));
     lines.join("\n")
 }
@@ -411,13 +464,14 @@ fn line(change: &ModelChange) -> String {
     };
     let mut line = format!("{mark} {}", change.model);
     if let Some(rows) = change.rows {
-        line.push_str(&format!(" ({rows} rows)"));
+        line.push_str(&format!(" ({})", counted(rows, "row")));
     }
     if change.what != What::Removed {
-        line.push_str(&format!(", built of {} rows", change.reads_rows));
+        line.push_str(&format!(", built of {}", counted(change.reads_rows, "row")));
     }
     if let Some(RowsChanged { come, go }) = change.counted {
-        line.push_str(&format!(", {come} rows come and {go} go"));
+        let (comes, goes) = (of_number(come, "comes", "come"), of_number(go, "goes", "go"));
+        line.push_str(&format!(", {} {comes} and {go} {goes}", counted(come, "row")));
     }
     if let Some(reason) = &change.not_counted {
         line.push_str(&format!(", rows not counted: {reason}"));

@@ -180,7 +180,8 @@ pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcom
                     continue;
                 }
             };
-            print(&format!("{word:<8} {}.{}  {} rows, {} expected, {}", cell(0), cell(1), cell(3), cell(4), cell(7)));
+            let rows = if cell(3) == "1" { "row" } else { "rows" };
+            print(&format!("{word:<8} {}.{}  {} {rows}, {} expected, {}", cell(0), cell(1), cell(3), cell(4), cell(7)));
             for (mark, i) in [("only kept", 5), ("only expected", 6)] {
                 cell(i).lines().for_each(|line| print(&format!("         {mark}: {line}")));
             }
@@ -457,8 +458,8 @@ pub(super) async fn read(reader: &InstanceReader, sql: &str) -> anyhow::Result<T
     };
     let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(said)?;
     let notices = answer.warning.map(|warning| {
-        let (detail, hint) = (warning.detail.unwrap_or_default(), warning.hint.unwrap_or_default());
-        Reason { message: warning.message, detail, hint }
+        let serve::SqlError { message, detail, hint, .. } = warning.error;
+        Reason { message, detail: detail.unwrap_or_default(), hint: hint.unwrap_or_default() }
     });
     let batches: Vec<_> = answer.stream.try_collect().await.map_err(said)?;
     Ok(Table { notices: notices.into_iter().collect(), ..Table::from_batches(&answer.schema, &batches)? })

@@ -13,6 +13,7 @@ use super::terminal::Start;
 use super::{Context, Outcome, ask, interrupted, print, test, up};
 use crate::clock::{Clock as _, WallClock};
 use crate::control::SyncOrder;
+use crate::counted::of_number;
 use crate::data_tests::STATEMENT;
 use crate::delivery::DeliveryStatus;
 use crate::instance::Instance;
@@ -198,7 +199,8 @@ fn summary(context: &Context, instance: &Instance, tested: Option<&Table>) -> Ou
     // What more there is to say of those that are not live is among the errors.
     for (name, model) in &facts.models {
         let told = model.told().message;
-        print(format!("{:<10} {:>12} rows  {name} {told}", model.word(), model.rows).trim_end());
+        let rows = of_number(model.rows, "row ", "rows");
+        print(format!("{:<10} {:>12} {rows}  {name} {told}", model.word(), model.rows).trim_end());
     }
     // Of a project without tests nothing is said.
     tested.filter(|tested| !tested.rows.is_empty()).map_or(Outcome::Ok, |tested| test::report(context, tested))

@@ -8,6 +8,7 @@ use mysql_async::Opts;
 use project::{Connection, ConnectionKind, Filter, Place, Secret, SimulatedShop, Start, Tls};
 
 use super::{Context, Outcome, check, print};
+use crate::counted::counted;
 use crate::sources;
 use crate::starter::names::plain;
 use crate::starter::{Origin, Table, project_of};
@@ -57,7 +58,8 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> anyhow::Result<Out
         print(&folder.join(path).display().to_string());
     }
     let staged = starter.files.iter().filter(|(path, _)| path.starts_with("models/staging/") && path.ends_with(".sql"));
-    context.progress(&format!("{} tables, a staging view of each in models/staging", staged.count()));
+    let tables = counted(staged.count(), "table");
+    context.progress(&format!("{tables}, a staging view of each in models/staging"));
     left_out.for_each(|what| context.progress(&format!("left out: {what}")));
     if is_empty {
         context.say("warning: there is no table to be read in this database");

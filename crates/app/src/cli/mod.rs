@@ -102,7 +102,7 @@ enum Command {
     },
     /// Run until the sources are caught up with where they stood at the start, run the data tests, then say how it went
     Build,
-    /// What would change if the project on disk were applied: models, columns, what is built anew; exit 3 if anything
+    /// What would change if the project on disk were applied: models, columns, what is built anew; exit 3 if anything, 1 if something would not be in place then
     Plan {
         /// Have the running instance count the rows that would come and go, by a query for each model that changes: it takes as
         /// long as that does, and counts rows that the model will not be able to take

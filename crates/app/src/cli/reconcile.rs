@@ -7,6 +7,7 @@ use anyhow::bail;
 use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
 use crate::control::{self, Order, Ordered, ReconcilePace, Reply};
+use crate::counted::counted;
 use crate::opening::{self, COMMAND_PATIENCE};
 use crate::reconcile::ago;
 use crate::reconcile::book::{Book, By};
@@ -197,7 +198,7 @@ fn text(table: &Compared, begun_us: i64) -> String {
                 let what = if table.compared_us.is_some_and(|at| at < begun_us) { "all" } else { "the first" };
                 format!(" ({what} of them compared {} before)", ago(begun_us - from))
             });
-            format!("{} rows, {} in the source{earlier}", table.rows, table.rows_expected)
+            format!("{}, {} in the source{earlier}", counted(table.rows, "row"), table.rows_expected)
         }
         None => String::new(),
     };

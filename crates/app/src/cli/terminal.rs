@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use plan::TableName;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::counted::counted;
 use crate::status::Facts;
 
 /// A source that is further behind than this is waited for.
@@ -163,9 +164,8 @@ impl Start {
             })
             .collect();
         let live = facts.models.values().filter(|model| model.state == "live").count();
-        let tables = if loading.len() == 1 { "table" } else { "tables" };
-        let mut waiting_for =
-            format!("{} {tables} loading, {live} of {} models live", loading.len(), facts.models.len());
+        let tables = counted(loading.len(), "table");
+        let mut waiting_for = format!("{tables} loading, {live} of {} live", counted(facts.models.len(), "model"));
         for (name, source) in &facts.sources {
             let lag_us = facts.source_lag_us(source, now_us);
             if source.state == "streaming" && lag_us > BEHIND_US {
@@ -190,7 +190,7 @@ impl Pulse {
     pub(crate) fn line(&mut self, facts: &Facts, since: Duration, now_us: i64) -> String {
         let changes: u64 = facts.tables.values().map(|table| table.changes_total).sum();
         let live = facts.models.values().filter(|model| model.state == "live").count();
-        let mut text = format!("{live} of {} models live", facts.models.len());
+        let mut text = format!("{live} of {} live", counted(facts.models.len(), "model"));
         if let Some(before) = self.changes.replace(changes) {
             let rate = changes.saturating_sub(before) as f64 / since.as_secs_f64();
             text.push_str(&format!(" · {rate:.0} changes/s"));
@@ -239,15 +239,15 @@ mod tests {
     fn a_line_tells_the_changes_since_the_last() {
         let (mut facts, mut pulse) = (shop(), Pulse::default());
         let second = Duration::from_secs(1);
-        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 models live · shop 0.012 s behind");
+        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 model live · shop 0.012 s behind");
         facts.tables.values_mut().for_each(|table| table.changes_total += 250);
-        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 models live · 250 changes/s · shop 0.012 s behind");
-        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 models live · 0 changes/s · shop 0.012 s behind");
+        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 model live · 250 changes/s · shop 0.012 s behind");
+        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 model live · 0 changes/s · shop 0.012 s behind");
         for source in facts.sources.values_mut() {
             (source.state, source.message) = ("stalled".to_owned(), "binlog purged".into());
         }
         facts.models.values_mut().for_each(|model| model.state = "parked".to_owned());
-        let line = "0 of 1 models live · 0 changes/s · shop stalled: binlog purged · public.dws_trade_day parked";
+        let line = "0 of 1 model live · 0 changes/s · shop stalled: binlog purged · public.dws_trade_day parked";
         assert_eq!(pulse.line(&facts, second, 0), line);
     }
 
@@ -259,9 +259,9 @@ mod tests {
         });
         let start = Start::of(&facts, 0);
         assert_eq!(start.loading, [(TableName::new("shop", "orders"), 30, 30)]);
-        assert_eq!((start.models, start.waiting_for.as_str()), ((1, 1), "1 table loading, 1 of 1 models live"));
+        assert_eq!((start.models, start.waiting_for.as_str()), ((1, 1), "1 table loading, 1 of 1 model live"));
         facts.tables.values_mut().for_each(|table| table.state = "streaming".to_owned());
         facts.sources.values_mut().for_each(|source| source.lag_us = 90_000_000);
-        assert_eq!(Start::of(&facts, 0).waiting_for, "0 tables loading, 1 of 1 models live, shop 90 s behind");
+        assert_eq!(Start::of(&facts, 0).waiting_for, "0 tables loading, 1 of 1 model live, shop 90 s behind");
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::ask::{self, Asked};
 use super::{Context, Outcome, print};
+use crate::counted::counted;
 use crate::data_tests::{STATEMENT, Test};
 use crate::documentation;
 use crate::output::Table;
@@ -92,7 +93,11 @@ async fn selected(context: &Context, asked: &mut Asked<'_>, args: &TestArgs) -> 
             return Ok(None);
         }
     };
-    let ids = tests.rows.iter().zip(chosen).filter(|(_, is_chosen)| *is_chosen);
+    for (criterion, meant) in &chosen.unfit {
+        let hint = meant.as_ref().map(|meant| format!("\nHint: Did you mean `{meant}`?")).unwrap_or_default();
+        context.warn(&format!("`{criterion}` fits no table, model or test{hint}"));
+    }
+    let ids = tests.rows.iter().zip(chosen.tests).filter(|(_, is_chosen)| *is_chosen);
     let ids: BTreeSet<String> =
         ids.map(|(row, _)| format!("{}|{}|{}", cell(row, 0), cell(row, 1), cell(row, 2))).collect();
     if ids.is_empty() {
@@ -175,8 +180,7 @@ pub(super) fn report(context: &Context, answer: &Table) -> Outcome {
     context.progress(&match told.is_empty() {
         true => "no test is declared".to_owned(),
         false => {
-            let tests = answer.rows.len();
-            format!("{tests} {}: {}", if tests == 1 { "test" } else { "tests" }, told.join(", "))
+            format!("{}: {}", counted(answer.rows.len(), "test"), told.join(", "))
         }
     });
     match has_failed(answer) {
@@ -195,8 +199,7 @@ fn line(answer: &Table, row: usize, state: &str) {
     let of = if column.is_empty() { node(answer, row) } else { format!("{}.{column}", node(answer, row)) };
     let failures = match cell(answer, row, "failures") {
         "" | "0" => String::new(),
-        "1" => "1 failure".to_owned(),
-        failures => format!("{failures} failures"),
+        _ => failures(answer, row),
     };
     print(format!("{state:<7} {of} {} {failures}", cell(answer, row, "test")).trim_end());
     match state {
@@ -205,6 +208,14 @@ fn line(answer: &Table, row: usize, state: &str) {
         }
         "warn" | "fail" => print(&format!("        {}", cell(answer, row, "sql"))),
         _ => {}
+    }
+}
+
+/// How many rows a test has found.
+fn failures(answer: &Table, row: usize) -> String {
+    match cell(answer, row, "failures") {
+        "1" => "1 failure".to_owned(),
+        failures => format!("{failures} failures"),
     }
 }
 
@@ -224,7 +235,7 @@ fn error(answer: &Table, row: usize) -> Reason {
     let what = format!("test {} of {}", cell(answer, row, "test"), node(answer, row));
     match cell(answer, row, "state") {
         "error" => reason(answer, row).behind(&format!("{what} has no answer: ")),
-        _ => Reason::of(&format!("{what} fails: {} failures", cell(answer, row, "failures")))
+        _ => Reason::of(&format!("{what} fails: {}", failures(answer, row)))
             .hinting(&format!("{} shows them.", cell(answer, row, "sql"))),
     }
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
+use crate::counted::{counted, of_number};
 use crate::dashboards;
 use crate::delivery;
 use crate::follow::{PlannedFeed, plan_feeds};
@@ -19,7 +20,8 @@ use crate::instance::Instance;
 use crate::opening::{self, Noted, Progress, START_PATIENCE};
 use crate::pump::{Applied, HELD_BACK, SUPERSEDED};
 use crate::setup::Setup;
-use crate::status::{Facts, SourceStatus};
+use crate::status::{Facts, ModelStatus, SourceStatus, TableStatus, is_stopped_state};
+use crate::unique_key;
 use crate::warehouse::{Warehouse, findings, schemas, told};
 
 /// How often the instance is looked at. Its line is shown every second.
@@ -124,12 +126,7 @@ impl CatchingUp {
         }
         self.is_over = true;
         if !facts.was_loaded {
-            let rows: i64 = facts.tables.values().map(|table| table.rows).sum();
-            return Some(format!(
-                "caught up: {} tables with {rows} rows, {} models",
-                facts.tables.len(),
-                facts.models.len()
-            ));
+            return Some(Self::loaded(facts));
         }
         let mut changed: Vec<(u64, String)> =
             facts.tables.iter().map(|(name, table)| (table.changes_total, name.to_string())).collect();
@@ -139,11 +136,36 @@ impl CatchingUp {
         let of: Vec<String> =
             changed.iter().take(CHANGED_SHOWN_MAX).map(|(changes, name)| format!("{name} ({changes})")).collect();
         let more = changed.len().checked_sub(CHANGED_SHOWN_MAX).filter(|more| *more > 0);
-        let more = more.map(|more| format!(" and {more} more tables")).unwrap_or_default();
+        let more = more.map(|more| format!(" and {}", counted(more, "more table"))).unwrap_or_default();
         Some(match rows {
             0 => "caught up: no row has changed since it was stopped".to_owned(),
-            rows => format!("caught up: {rows} rows have changed since it was stopped, of {}{more}", of.join(", ")),
+            rows => format!(
+                "caught up: {} {} changed since it was stopped, of {}{more}",
+                counted(rows, "row"),
+                of_number(rows, "has", "have"),
+                of.join(", ")
+            ),
         })
+    }
+}
+
+impl CatchingUp {
+    /// What was loaded; and what was not, which nobody is to take for empty.
+    fn loaded(facts: &Facts) -> String {
+        let is_loaded = |table: &&TableStatus| !is_stopped_state(&table.state) && !table.is_loading();
+        let loaded: Vec<&TableStatus> = facts.tables.values().filter(is_loaded).collect();
+        let is_kept = |model: &&ModelStatus| !is_stopped_state(&model.state);
+        let kept = facts.models.values().filter(is_kept).count();
+        let rows: i64 = loaded.iter().map(|table| table.rows).sum();
+        let (tables, rows, models) = (counted(loaded.len(), "table"), counted(rows, "row"), counted(kept, "model"));
+        let lacking = [(facts.tables.len() - loaded.len(), "table"), (facts.models.len() - kept, "model")];
+        let lacking: Vec<String> =
+            lacking.into_iter().filter(|(number, _)| *number > 0).map(|(number, of)| counted(number, of)).collect();
+        let lacking = match lacking.is_empty() {
+            true => String::new(),
+            false => format!("; {} not there: `tidemill status` says why", lacking.join(" and ")),
+        };
+        format!("caught up: {tables} with {rows}, {models}{lacking}")
     }
 }
 
@@ -185,6 +207,7 @@ impl Opened {
         let held = warehouse.engine.outbox_places();
         found.extend(delivery::check::findings_over(setup, &tables, contents, &held));
         found.extend(dashboards::check::findings(setup, &tables, contents, &warehouse.absent, |_, _| ()));
+        found.extend(unique_key::findings(setup, &contents.models));
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
         Ok(Self { warehouse, feeds })
     }
@@ -284,7 +307,12 @@ fn tell(context: &Context, applied: &Applied) {
     super::apply::shortfall(applied).for_each(|line| context.say(&line));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
-    context.progress(&format!("applied: {changed} models changed, {} as they were", applied.kept.len()));
+    let kept = of_number(applied.kept.len(), "as it was", "as they were");
+    let told = format!("{} changed, {} {kept}", counted(changed, "model"), applied.kept.len());
+    context.progress(&match super::apply::lacking(applied).as_str() {
+        "" => format!("applied: {told}"),
+        lacking => format!("applied in part: {told}; {lacking}"),
+    });
 }
 
 #[cfg(test)]
@@ -318,5 +346,13 @@ mod tests {
         let mut first = CatchingUp::new(100);
         facts.was_loaded = false;
         assert_eq!(first.told(&facts).as_deref(), Some("caught up: 3 tables with 0 rows, 0 models"));
+        // What could not be loaded is none of them.
+        let mut first = CatchingUp::new(100);
+        facts.tables.get_mut(&TableName::new("shop", "a")).unwrap().state = "parked".to_owned();
+        facts.tables.get_mut(&TableName::new("shop", "c")).unwrap().rows = 1;
+        facts.tables.remove(&TableName::new("shop", "b"));
+        facts.models.entry(TableName::new("public", "m")).or_default().state = "parked".to_owned();
+        let told = "caught up: 1 table with 1 row, 0 models; 1 table and 1 model not there: `tidemill status` says why";
+        assert_eq!(first.told(&facts).as_deref(), Some(told));
     }
 }

@@ -1,8 +1,8 @@
 //! The statements of dashboards: each is described over what the project's models would be, with nothing in them.
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use plan::TableName;
-use project::{Dashboard, Diagnostic, Place};
+use project::{Dashboard, DashboardTile, Diagnostic, Place, TileKind};
 use query::Session;
 use relation::Schema;
 
@@ -96,14 +96,34 @@ impl Of<'_> {
             let named = named.into_iter().filter_map(|(key, column)| Some((key, column?)));
             let listed = tile.y.iter().map(|y| ("y", y.as_str())).chain(tile.y2.iter().map(|y| ("y2", y.as_str())));
             let named = named.chain(tile.columns.iter().map(|c| ("columns", c.as_str())));
-            for (key, column) in named.chain(listed) {
-                found.extend(missing(&what, key, column, &columns, &tile.place));
+            let missing: Vec<Diagnostic> = named
+                .chain(listed)
+                .filter_map(|(key, column)| missing(&what, key, column, &columns, &tile.place))
+                .collect();
+            if missing.is_empty() {
+                found.extend(undrawable(&what, tile, &columns));
+                found.extend(self.many(&what, tile));
             }
+            found.extend(missing);
         }
     }
 
+    /// That a number is of a statement which may answer many rows, as far as its text says so.
+    fn many(&self, what: &str, tile: &DashboardTile) -> Option<Diagnostic> {
+        let asked = serve::parameterised(&tile.sql, &self.filters());
+        let statements = if tile.kind == TileKind::Number { query::parse(&asked).ok()? } else { return None };
+        let why = statements.first()?.many_rows()?;
+        let message = format!("{what}: a number shows the first row, and its statement {why}");
+        let hint = "Say which row: by `where`, or by `order by` and `limit 1`; `kind: table` shows all.";
+        Some(Diagnostic::warning(tile.place.clone(), message).hint(hint))
+    }
+
+    fn filters(&self) -> Vec<serve::Filter> {
+        self.dashboard.filters.iter().map(crate::dashboards::filter).collect()
+    }
+
     fn described(&self, sql: &str, place: &Place, what: &str) -> Described {
-        let filters: Vec<serve::Filter> = self.dashboard.filters.iter().map(crate::dashboards::filter).collect();
+        let filters = self.filters();
         let asked = serve::parameterised(sql, &filters);
         let wrong = |message: &str| Diagnostic::error(place.clone(), format!("{what}: {message}"));
         if let Some(name) = serve::unknown_filter(&asked) {
@@ -147,6 +167,43 @@ fn missing(what: &str, key: &str, column: &str, columns: &SchemaRef, place: &Pla
     let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
     let message = format!("{what}: its statement has no column `{column}`, which `{key}` names");
     Some(Diagnostic::error(place.clone(), message).hint(format!("It has: {}.", names.join(", "))))
+}
+
+/// What is said of a tile that draws numbers and has others to draw.
+fn undrawable(what: &str, tile: &DashboardTile, columns: &SchemaRef) -> Vec<Diagnostic> {
+    if !matches!(tile.kind, TileKind::Line | TileKind::Bar | TileKind::Funnel) {
+        return Vec::new();
+    }
+    let kind = tile.kind.word();
+    // A column of nothing but NULL is of any type.
+    let is_number = |field: &Field| field.data_type().is_numeric() || field.data_type().is_null();
+    let named = |names: &[String]| {
+        let fields = columns.fields().iter().filter(|field| names.contains(field.name()) && !is_number(field));
+        fields.map(|field| field.name().clone()).collect::<Vec<_>>()
+    };
+    let wrong = named(&tile.y).into_iter().map(|column| ("y", column));
+    let wrong = wrong.chain(named(&tile.y2).into_iter().map(|column| ("y2", column)));
+    let mut found: Vec<Diagnostic> = wrong
+        .map(|(key, column)| {
+            let place = if key == "y" { &tile.y_place } else { &tile.place };
+            let message = format!("{what}: column `{column}`, which `{key}` names, is no number, and a tile of kind `{kind}` draws numbers");
+            Diagnostic::error(place.clone(), message).hint("Cast it in the statement, or make it a table.")
+        })
+        .collect();
+    let first = columns.fields().first().map(|field| field.name().as_str());
+    let x = tile.x.as_deref().or(first);
+    if found.is_empty()
+        && tile.y.is_empty()
+        && !columns.fields().iter().any(|field| Some(field.name().as_str()) != x && is_number(field))
+    {
+        let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+        let message = format!(
+            "{what}: its statement has no column of numbers beside its labels, and a tile of kind `{kind}` draws numbers"
+        );
+        let hint = format!("It has: {}. `x` says which of them the labels are.", names.join(", "));
+        found.push(Diagnostic::error(tile.place.clone(), message).hint(hint));
+    }
+    found
 }
 
 /// Where a place of a statement is in the YAML that it stands in; none where its line is written otherwise there.

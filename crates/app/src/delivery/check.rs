@@ -33,16 +33,19 @@ pub(crate) fn findings(
             found.push(parts(Diagnostic::error(place, message), detail, hint));
             continue;
         }
-        // Of a table that is declared there may be more columns.
         let is_declared = known.declared.contains(&sync.relation);
+        let declared = || {
+            let table = &sync.relation;
+            format!("The columns of {table} are known as they are declared: `tidemill check --online` asks the source.")
+        };
         let told = |problem: Problem| {
             let of_column = !matches!(problem.at, At::To(_));
             let found = finding(&sync.sync, problem);
             match is_declared && of_column {
-                true => Diagnostic { severity: Severity::Warning, ..found }.detail(format!(
-                    "The columns of {} are known as they are declared: `tidemill check --online` asks the source.",
-                    sync.relation
-                )),
+                true if known.may_have_more(&sync.relation) => {
+                    Diagnostic { severity: Severity::Warning, ..found }.detail(declared())
+                }
+                true => found.detail(declared()),
                 false => found,
             }
         };

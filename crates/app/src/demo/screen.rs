@@ -7,6 +7,7 @@ use plan::TableName;
 use serve::{QueryContext, Reader as _};
 
 use crate::cli::print;
+use crate::counted::counted;
 use crate::instance::Instance;
 use crate::output::Table;
 use crate::status::{Facts, Stage};
@@ -18,7 +19,7 @@ const TODAY: &str = "select gmv from ads_today";
 pub(super) fn started(facts: &Facts, took: Duration) -> String {
     let rows: i64 = facts.tables.values().map(|table| table.rows).sum();
     let rows = grouped(u64::try_from(rows).unwrap_or(0));
-    format!("{rows} rows loaded, {} models built in {:.1} s", facts.models.len(), took.as_secs_f64())
+    format!("{rows} rows loaded, {} built in {:.1} s", counted(facts.models.len(), "model"), took.as_secs_f64())
 }
 
 /// Models that cannot be kept, with their reasons: waiting for them would have no end.

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::builds::{Again, Built};
 use self::deliveries::Deliveries;
-pub use self::requests::{Applied, Described, HELD_BACK, Request, SUPERSEDED, SourceTables, Undone};
+pub use self::requests::{Applied, Described, HELD_BACK, Request, SOURCE_TABLE, SUPERSEDED, SourceTables, Undone};
 use self::seen::Seen;
 use crate::clock::{Clock, Uptime};
 use crate::status::Status;

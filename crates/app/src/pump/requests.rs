@@ -70,6 +70,9 @@ pub struct SourceTables {
     pub positions: engine::Positions,
 }
 
+/// Stands before a source table among the models that wait.
+pub const SOURCE_TABLE: &str = "source table ";
+
 /// How an apply ended.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Applied {
@@ -78,7 +81,7 @@ pub struct Applied {
     pub changed: Vec<String>,
     pub removed: Vec<String>,
     pub kept: Vec<String>,
-    /// Models that cannot be kept now, and why; the others are in place all the same.
+    /// Models that cannot be kept now, and source tables that cannot be read, and why; the others are in place all the same.
     #[serde(default)]
     pub waiting: Vec<String>,
     /// Models that serve on in the text that they had, and why.
@@ -121,9 +124,9 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Whether all that the project says is in place, but for what waits for its source.
+    /// Whether all that the project says is in place. What waits is not, whatever it waits for, and since whenever it does.
     pub fn is_whole(&self) -> bool {
-        [&self.failed, &self.held, &self.stopped, &self.errors].iter().all(|of| of.is_empty())
+        [&self.failed, &self.held, &self.stopped, &self.waiting, &self.errors].iter().all(|of| of.is_empty())
     }
 }
 

@@ -27,6 +27,8 @@ use plan::TableName;
 use relation::{Position, SourceBatch, TableId};
 use store::Snapshot;
 
+use crate::counted::counted;
+
 use super::condition::Condition;
 use super::gap::{Between, Gap, between, ours_near};
 use super::source::{Ours, as_kept, failed};
@@ -322,7 +324,8 @@ impl Amendment {
             lines.push(format!("{name}: {by_log} more are as the log has told meanwhile"));
         }
         if self.unreadable > 0 {
-            lines.push(format!("{name}: {} rows that cannot be read are left as they are", self.unreadable));
+            let are = if self.unreadable == 1 { "is left as it is" } else { "are left as they are" };
+            lines.push(format!("{name}: {} that cannot be read {are}", counted(self.unreadable, "row")));
         }
         if !self.sweeps {
             lines.push(format!(

@@ -27,6 +27,7 @@ use super::ago;
 use super::book::{Book, By, Partial, Run, Unfinished};
 use super::pair::{Found, Range, Verdict, Wanted, round};
 use crate::clock::Clock;
+use crate::counted::{counted, of_number};
 use crate::reason::Reason;
 use crate::setup::Setup;
 
@@ -282,14 +283,22 @@ impl Tally {
             (true, _) => {
                 let count = |rows: Option<u64>| rows.unwrap_or(0);
                 let (here, there) = (count(compared.rows_only_kept), count(compared.rows_only_expected));
-                (Some(false), format!("{here} rows are only here, {there} only in the source"))
+                (
+                    Some(false),
+                    format!(
+                        "{} {} only here, {there} only in the source",
+                        counted(here, "row"),
+                        of_number(here, "is", "are")
+                    ),
+                )
             }
         };
         if compared.equal == Some(true) {
             (compared.rows_only_kept, compared.rows_only_expected) = (Some(0), Some(0));
         }
         if compared.equal.is_some() && self.unreadable > 0 {
-            compared.message.push_str(&format!(" ({} rows that cannot be read are left out)", self.unreadable));
+            let (rows, are) = (counted(self.unreadable, "row"), of_number(self.unreadable, "is", "are"));
+            compared.message.push_str(&format!(" ({rows} that cannot be read {are} left out)"));
         }
         compared
     }
@@ -492,7 +501,8 @@ async fn portion(
     if again.is_empty() {
         return Ok(found);
     }
-    (pace.progress)(format!("{} tables differ: comparing them once more", again.len()));
+    let differ = of_number(again.len(), "differs: comparing it", "differ: comparing them");
+    (pace.progress)(format!("{} {differ} once more", counted(again.len(), "table")));
     let differing: Vec<Wanted<'_>> =
         again.iter().map(|&at| Wanted { range: found[at].range.clone(), ..wanted[at].clone() }).collect();
     // Counted by the machine's uptime: a clock that is set does not matter.

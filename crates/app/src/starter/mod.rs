@@ -74,7 +74,6 @@ const GROUPS: [&str; 8] = ["status", "state", "order_status", "channel", "type",
 /// The project of these tables.
 pub fn project_of(origin: &Origin) -> Starter {
     let mut starter = Starter::default();
-    starter.add("dbt_project.yml", project_file(&origin.project));
     starter.add("profiles.yml", profiles_file(&origin.project));
     starter.add("connections.yml", format!("{}:\n  {}\n", yaml(&origin.source), origin.connection.join("\n  ")));
     starter.add(".gitignore", ".tidemill/\ntarget/\n");
@@ -103,16 +102,29 @@ pub fn project_of(origin: &Origin) -> Starter {
     {
         tiles.push_str(&marts(main, &mut models, &mut starter));
     }
+    let has = |folder: &str| starter.files.iter().any(|(path, _)| path.starts_with(&format!("models/{folder}/")));
+    let project = project_file(&origin.project, has("staging"), has("marts"));
+    starter.files.insert(0, ("dbt_project.yml".to_owned(), project));
     let dashboard = format!("dashboard: overview\ntitle: {}\ntiles:\n{tiles}", yaml(&title(&origin.source)));
     starter.add("dashboards/overview.yml", dashboard);
     starter
 }
 
-fn project_file(name: &str) -> String {
-    format!(
-        "name: {name}\nversion: '1.0.0'\nconfig-version: 2\nprofile: {name}\n\nmodels:\n  {name}:\n    staging:\n      \
-         +materialized: view       # read when asked\n    marts:\n      +materialized: table      # kept up to date, row by row\n"
-    )
+/// Of a folder without models it is a comment how these would be kept: settings that fit no model are warned of.
+fn project_file(name: &str, has_staging: bool, has_marts: bool) -> String {
+    let folders = [
+        (has_staging, "staging", "+materialized: view       # read when asked"),
+        (has_marts, "marts", "+materialized: table      # kept up to date, row by row"),
+    ];
+    let mut text = format!("name: {name}\nversion: '1.0.0'\nconfig-version: 2\nprofile: {name}\n\n");
+    let off = |is_on: bool| if is_on { "" } else { "# " };
+    let any = off(has_staging || has_marts);
+    text.push_str(&format!("{any}models:\n{any}  {name}:\n"));
+    for (is_on, folder, setting) in folders {
+        let off = off(is_on);
+        text.push_str(&format!("{off}    {folder}:\n{off}      {setting}\n"));
+    }
+    text
 }
 
 fn profiles_file(name: &str) -> String {

@@ -114,7 +114,8 @@ fn of_model(http: &str, level: &str, run: Ask<'_>) -> Result<Lines, String> {
     let page = get(http, "/models/public/revenue")?.1;
     lines.push(("the model's page", between(&page, "data-live=\"t/public.revenue/message\">", "<")));
     let board = get(http, "/dashboards/shop")?.1;
-    let tile = between(&board, "<p class=\"stale\" role=\"note\">", "</p>");
+    // The tile itself has a line; this is where it is pointed at.
+    let tile = between(&board, "<p class=\"stale\" role=\"note\" title=\"", "\"");
     lines.push(("the tile", if tile.is_empty() { between(&board, "<p class=\"trouble\">", "</p>") } else { tile }));
     let (compared, _) = run(&["reconcile", "models"])?;
     let compared = compared.lines().find(|line| line.contains("public.revenue")).unwrap_or("not compared");

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use askama::Template;
 
 use super::{Frame, document};
-use crate::chart::{Lines, bars_html, funnel_html, lines_html};
+use crate::chart::{Lines, bars_html, funnel_html, lines_html, unknown_lines_html};
 use crate::dashboard::{Dashboard, Good, Tile, TileKind};
 use crate::grid::Grid;
 use crate::{Live, Panel, Trouble, escape, number, url};
@@ -70,8 +70,19 @@ pub struct Answered {
     pub grid: Grid,
     /// Value of the statement that `compare` is, if it is one.
     pub compared: Option<String>,
-    /// Why it is out of date, and how old it is; none where it is not.
-    pub stale: Option<String>,
+    /// What it was read from is not as it should be: out of date, say; none where nothing is to be said.
+    pub stale: Option<Stale>,
+}
+
+/// What is said beside figures that are not what they should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// A line that has room on a tile: that they are out of date, and how old they are.
+    pub line: String,
+    /// All of it: of what, why, how old, and the next move.
+    pub whole: String,
+    /// The same without what of: tiles over other models have the same reason.
+    pub why: String,
 }
 
 impl Answered {
@@ -80,14 +91,36 @@ impl Answered {
     pub fn of(tile: &Tile, grid: Grid, compared: Option<String>) -> Panel<Self> {
         let names = tile.x.iter().chain(&tile.y).chain(&tile.y2).chain(&tile.columns);
         let missing: Vec<&str> = names.filter(|name| grid.column(name).is_none()).map(String::as_str).collect();
-        if missing.is_empty() {
+        let there = || grid.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        if !missing.is_empty() {
+            return Err(Trouble {
+                message: format!("The answer has no column {}.", missing.join(", ")),
+                hint: format!("It has: {}.", there()),
+            });
+        }
+        if !matches!(tile.kind, TileKind::Line | TileKind::Bar | TileKind::Funnel) || grid.rows.is_empty() {
             return Ok(Self { grid, compared, stale: None });
         }
-        let there: Vec<&str> = grid.columns.iter().map(|column| column.name.as_str()).collect();
-        Err(Trouble {
-            message: format!("The answer has no column {}.", missing.join(", ")),
-            hint: format!("It has: {}.", there.join(", ")),
-        })
+        let drawn = grid.drawn(tile.x.as_deref().and_then(|name| grid.column(name)).unwrap_or(0), &tile.y);
+        let is_text = |at: &&usize| {
+            !grid.is_of_numbers(**at) && grid.rows.iter().any(|row| row.get(**at).is_some_and(Option::is_some))
+        };
+        if let Some(text) = drawn.iter().find(is_text).and_then(|at| grid.columns.get(*at)) {
+            return Err(Trouble {
+                message: format!("Column {} is {}, and a {} draws numbers.", text.name, text.kind, tile.kind.word()),
+                hint: "Say in y which columns are drawn, or make it a table.".to_owned(),
+            });
+        }
+        if drawn.is_empty() {
+            return Err(Trouble {
+                message: format!(
+                    "The answer has no column of numbers beside its labels, and a {} draws numbers.",
+                    tile.kind.word()
+                ),
+                hint: format!("It has: {}. Say in x which of them the labels are.", there()),
+            });
+        }
+        Ok(Self { grid, compared, stale: None })
     }
 }
 
@@ -130,6 +163,8 @@ impl DashboardPage {
     pub fn live(dashboard: &Dashboard, step: u64, answers: &[Panel<Answered>]) -> Live {
         let mut live = Live::new();
         live.insert("t/step".to_owned(), step.to_string());
+        live.insert("t/stale".to_owned(), stale_count(answers));
+        live.insert("h/stale".to_owned(), stale_reasons(dashboard, answers));
         for (at, (tile, answer)) in dashboard.tiles.iter().zip(answers).enumerate() {
             match answer {
                 Ok(answered) if tile.kind == TileKind::Line => {
@@ -153,6 +188,15 @@ impl DashboardPage {
     fn tiles(&self) -> Vec<(usize, &Tile, String, &Drill)> {
         let each = self.dashboard.tiles.iter().zip(&self.answers).zip(&self.drills).enumerate();
         each.map(|(at, ((tile, answer), drill))| (at, tile, content(tile, at, answer), drill)).collect()
+    }
+
+    /// How many tiles are not what they should be; nothing where none is.
+    fn stale_count(&self) -> String {
+        stale_count(&self.answers)
+    }
+
+    fn stale_reasons(&self) -> String {
+        stale_reasons(&self.dashboard, &self.answers)
     }
 
     /// How many tiles a filter moves.
@@ -211,38 +255,85 @@ fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
     let grid = &answered.grid;
     let inside = match tile.kind {
         TileKind::Number | TileKind::Line => number_html(tile, answered),
-        TileKind::Bar => scrolled(tile, &bars_html(grid, tile), grid.rows.len(), grid.cut),
-        TileKind::Funnel => scrolled(tile, &funnel_html(grid, tile), grid.rows.len(), grid.cut),
+        TileKind::Bar => scrolled(tile, &bars_html(grid, tile), grid, seen_groups(tile, grid)),
+        TileKind::Funnel => scrolled(tile, &funnel_html(grid, tile), grid, SEEN_ROWS),
         // That a table is cut it says itself.
         TileKind::Table => {
-            let count = if grid.cut { String::new() } else { count_html(grid.rows.len(), false) };
+            let count = if grid.cut { String::new() } else { count_html(grid.rows.len(), false, SEEN_ROWS) };
             grid.select(&tile.columns).html(&tile.title) + &count
         }
     };
     stale_html(answered) + &inside
 }
 
-/// That what a tile shows is out of date; nothing where it is not.
+/// That what a tile shows is out of date, and how old; the reason where it is pointed at. Nothing where it is not.
 fn stale_html(answered: &Answered) -> String {
-    let text = |stale: &String| format!("<p class=\"stale\" role=\"note\">{}</p>", escape(stale));
+    let text = |Stale { line, whole, .. }: &Stale| {
+        format!("<p class=\"stale\" role=\"note\" title=\"{}\">{}</p>", escape(whole), escape(line))
+    };
     answered.stale.as_ref().map(text).unwrap_or_default()
 }
 
+/// Those of the answers that are not what they should be, each with its number.
+fn stale_answers(answers: &[Panel<Answered>]) -> impl Iterator<Item = (usize, &Stale)> {
+    let each = answers.iter().enumerate();
+    each.filter_map(|(at, answer)| Some((at, answer.as_ref().ok()?.stale.as_ref()?)))
+}
+
+/// How many tiles say that they are not what they should be.
+fn stale_count(answers: &[Panel<Answered>]) -> String {
+    match (stale_answers(answers).count(), answers.len()) {
+        (0, _) => String::new(),
+        (count, all) if count == all => "Why these figures are not up to date".to_owned(),
+        (1, _) => "Why one tile is not up to date".to_owned(),
+        (count, all) => format!("Why {count} of {all} tiles are not up to date"),
+    }
+}
+
+/// Why that is, each reason once, with the tiles that it is of.
+fn stale_reasons(dashboard: &Dashboard, answers: &[Panel<Answered>]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (at, Stale { why, .. }) in stale_answers(answers) {
+        let title = dashboard.tiles.get(at).map_or("", |tile| tile.title.as_str());
+        match reasons.iter_mut().find(|(known, _)| known == why) {
+            Some((_, titles)) => titles.push(title),
+            None => reasons.push((why.as_str(), vec![title])),
+        }
+    }
+    let of = |titles: &[&str]| if titles.len() == answers.len() { "All tiles".to_owned() } else { titles.join(", ") };
+    let each = reasons.iter().map(|(why, titles)| format!("<li>{}: {}</li>", escape(&of(titles)), escape(why)));
+    each.collect()
+}
+
 /// A tile keeps its height however many rows there are.
-fn scrolled(tile: &Tile, inside: &str, rows: usize, is_cut: bool) -> String {
+fn scrolled(tile: &Tile, inside: &str, grid: &Grid, seen: usize) -> String {
     let label = escape(&tile.title);
     let region = format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">{inside}</div>");
-    region + &count_html(rows, is_cut)
+    region + &count_html(grid.rows.len(), grid.cut, seen)
 }
 
 /// Rows that are seen without scrolling.
 const SEEN_ROWS: usize = 8;
 
+/// Heights in pixels of a tile, of a group's label, and of each of its bars: so many groups are seen at once.
+const TILE_HEIGHT: usize = 350;
+const LABEL_HEIGHT: usize = 34;
+const BAR_HEIGHT: usize = 24;
+
+/// Rows of bars that are seen without scrolling: of several columns each has a bar for each of them.
+fn seen_groups(tile: &Tile, grid: &Grid) -> usize {
+    let label = tile.x.as_deref().and_then(|name| grid.column(name)).unwrap_or(0);
+    match grid.drawn(label, &tile.y).len() {
+        0 | 1 => SEEN_ROWS,
+        bars => TILE_HEIGHT / (LABEL_HEIGHT + bars * BAR_HEIGHT),
+    }
+}
+
 /// How many rows there are, below those that are seen; nothing where all are.
-fn count_html(rows: usize, is_cut: bool) -> String {
+fn count_html(rows: usize, is_cut: bool, seen: usize) -> String {
     match is_cut {
         true => format!("<p class=\"quiet more\">The first {rows} rows.</p>"),
-        false if rows > SEEN_ROWS => format!("<p class=\"quiet more\">{rows} rows</p>"),
+        false if rows > seen => format!("<p class=\"quiet more\">{rows} rows</p>"),
         false => String::new(),
     }
 }
@@ -253,20 +344,21 @@ fn trouble_html(trouble: &Trouble) -> String {
 
 /// Lines with their rows as text; the chart is there also while they fail, so that they appear when they come.
 fn line_html(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
-    let (grid, trouble) = match answer {
-        Ok(answered) => (answered.grid.clone(), stale_html(answered)),
-        Err(trouble) => (Grid::default(), trouble_html(trouble)),
+    let key = format!("tile-{at}");
+    let (trouble, chart, rows) = match answer {
+        Ok(answered) => {
+            let lines = Lines::of_tile(&answered.grid, tile);
+            (stale_html(answered), lines_html(&lines, &key, &tile.title), answered.grid.html(&tile.title))
+        }
+        Err(trouble) => (trouble_html(trouble), unknown_lines_html(&key, &tile.title), String::new()),
     };
-    let lines = Lines::of_tile(&grid, tile);
-    let chart = lines_html(&lines, &format!("tile-{at}"), &tile.title);
-    let rows = grid.html(&tile.title);
     format!(
-        "<div data-live=\"h/tile-{at}/trouble\">{trouble}</div>{chart}<details><summary>Rows of this chart</summary><div data-live=\"h/tile-{at}/rows\">{rows}</div></details>"
+        "<div data-live=\"h/{key}/trouble\">{trouble}</div>{chart}<details><summary>Rows of this chart</summary><div data-live=\"h/{key}/rows\">{rows}</div></details>"
     )
 }
 
 /// A tile's figure. A number is not broken: the longer it is, the smaller it stands; of one that is longer than any line its groups are kept.
-fn large_html(text: &str, is_number: bool) -> String {
+fn large_html(text: &str, is_number: bool, exact: Option<&str>) -> String {
     let class = match (is_number, text.chars().count()) {
         (true, ..=14) => " figure",
         (true, ..=18) => " figure long",
@@ -276,7 +368,12 @@ fn large_html(text: &str, is_number: bool) -> String {
     };
     let text = escape(text);
     let text = if class == " longer" { text.replace(',', ",<wbr>") } else { text };
-    format!("<p class=\"large{class}\">{text}</p>")
+    format!("<p class=\"large{class}\"{}>{text}</p>", title_html(exact))
+}
+
+/// What is told where something is pointed at; nothing where that is nothing.
+fn title_html(text: Option<&str>) -> String {
+    text.map(|text| format!(" title=\"{}\"", escape(text))).unwrap_or_default()
 }
 
 fn number_html(tile: &Tile, answered: &Answered) -> String {
@@ -285,7 +382,13 @@ fn number_html(tile: &Tile, answered: &Answered) -> String {
     let cell = |at: usize| grid.rows.first().and_then(|row| row.get(at)).cloned().flatten();
     let value = cell(shown);
     let text = value.as_deref().map_or_else(|| "–".to_owned(), |value| tile.text(value));
-    let mut out = large_html(&text, value.as_deref().is_some_and(|value| value.parse::<f64>().is_ok()));
+    let exact = value.as_deref().and_then(|value| tile.exact(value));
+    let is_number = value.as_deref().is_some_and(|value| value.parse::<f64>().is_ok());
+    let mut out = large_html(&text, is_number, exact.as_deref());
+    if grid.rows.len() > 1 {
+        let count = if grid.cut { format!("more than {}", grid.rows.len()) } else { grid.rows.len().to_string() };
+        let _ = write!(out, "<p class=\"quiet more\">The first of {count} rows: a number is of one.</p>");
+    }
     let Some(compare) = tile.compare.as_deref() else { return out };
     let column = grid.column(compare);
     let before = answered.compared.clone().or_else(|| column.and_then(cell));
@@ -306,13 +409,19 @@ fn number_html(tile: &Tile, answered: &Answered) -> String {
                 (Ordering::Less, Good::Neither) => ("same", "▼ "),
                 (Ordering::Equal, _) => ("same", "= "),
             };
-            let change = if then == 0.0 { "new".to_owned() } else { number::percent((now - then).abs() / then.abs()) };
-            let then = tile.text(before.as_deref().unwrap_or_default());
+            // Of nothing there is no share: the change is all that there is now.
+            let change = match then == 0.0 {
+                true => tile.text(value.as_deref().unwrap_or_default()).trim_start_matches('−').to_owned(),
+                false => number::percent((now - then).abs() / then.abs()),
+            };
+            let then = before.as_deref().unwrap_or_default();
             let _ = write!(
                 out,
-                "<p class=\"change {tone}\"><span>{sign}{change}</span> <span class=\"quiet\">{}: {}</span></p>",
+                "<p class=\"change {tone}\"><span>{sign}{}</span> <span class=\"quiet\"{}>{}: {}</span></p>",
+                escape(&change),
+                title_html(tile.exact(then).as_deref()),
                 escape(&name),
-                escape(&then)
+                escape(&tile.text(then))
             );
         }
         _ if column.is_none() && answered.compared.is_none() => {
@@ -350,6 +459,40 @@ mod tests {
     }
 
     #[test]
+    fn a_change_from_nothing_is_told_by_its_amount() {
+        let tile = Tile { compare: Some("before".to_owned()), currency: "EUR".to_owned(), ..Tile::default() };
+        let change = |now: &str| {
+            let html = content(&tile, 0, &answered(&["n", "before"], &[now, "0"]));
+            between(&html, "<p class=\"change ", "</span>").to_owned()
+        };
+        assert_eq!(change("1500"), "better\"><span>▲ €1,500.00");
+        assert_eq!(change("-3.5"), "worse\"><span>▼ €3.50");
+        assert_eq!(change("0"), "same\"><span>= €0.00");
+    }
+
+    fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+        text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map(|(inside, _)| inside).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_number_of_many_rows_says_that_it_is_the_first() {
+        let mut answer = answered(&["n"], &["7"]).unwrap();
+        answer.grid.rows.push(vec![Some("8".to_owned())]);
+        let html = content(&Tile::default(), 0, &Ok(answer.clone()));
+        assert!(html.contains(">7</p>") && html.contains("The first of 2 rows"), "{html}");
+        answer.grid.cut = true;
+        assert!(content(&Tile::default(), 0, &Ok(answer)).contains("The first of more than 2 rows"));
+    }
+
+    #[test]
+    fn money_has_all_its_digits_where_it_is_pointed_at() {
+        let tile = Tile { compare: Some("before".to_owned()), currency: "EUR".to_owned(), ..Tile::default() };
+        let html = content(&tile, 0, &answered(&["n", "before"], &["16950281.7250", "1234.5678"]));
+        assert!(html.contains("title=\"€16,950,281.7250\">€16,950,281.73</p>"), "{html}");
+        assert!(html.contains("title=\"€1,234.5678\">before: €1,234.57</span>"), "{html}");
+    }
+
+    #[test]
     fn a_number_is_not_broken_and_a_text_is() {
         let large = |value: &str| content(&Tile::default(), 0, &answered(&["n"], &[value]));
         assert!(large("1500").contains("<p class=\"large figure\">1,500</p>"));
@@ -379,11 +522,38 @@ mod tests {
     fn a_tile_that_is_out_of_date_says_so_and_keeps_its_numbers() {
         for kind in [TileKind::Number, TileKind::Line, TileKind::Bar, TileKind::Table, TileKind::Funnel] {
             let tile = Tile { kind, x: Some("x".to_owned()), y: vec!["y".to_owned()], ..Tile::default() };
-            let stale = Some("public.trade is out of date: <cut>".to_owned());
-            let answer = answered(&["x", "y"], &["1", "7"]).map(|answered| Answered { stale, ..answered });
+            let answer =
+                answered(&["x", "y"], &["1", "7"]).map(|answered| Answered { stale: stale("<cut>"), ..answered });
             let html = content(&tile, 0, &answer);
-            assert!(html.contains("out of date: &lt;cut&gt;") && html.contains('7'), "{html}");
+            let note = "<p class=\"stale\" role=\"note\" title=\"public.trade is out of date: &lt;cut&gt;\">Out of date: true 4 min ago</p>";
+            assert!(html.contains(note) && html.contains('7'), "{html}");
         }
+    }
+
+    fn stale(why: &str) -> Option<Stale> {
+        let (line, whole) = ("Out of date: true 4 min ago".to_owned(), format!("public.trade is out of date: {why}"));
+        Some(Stale { line, whole, why: why.to_owned() })
+    }
+
+    /// Each reason once, whatever many tiles it is of.
+    #[test]
+    fn why_tiles_are_out_of_date_is_told_once_a_page() {
+        let tiles = ["A", "B", "C", "D"].map(|title| Tile { title: title.to_owned(), ..Tile::default() }).to_vec();
+        let dashboard = Dashboard { tiles, ..Dashboard::default() };
+        let of = |reasons: [Option<&str>; 4]| {
+            let answer = |why: Option<&str>| {
+                answered(&["n"], &["1"]).map(|answered| Answered { stale: why.and_then(stale), ..answered })
+            };
+            let live = DashboardPage::live(&dashboard, 7, &reasons.map(answer));
+            (live["t/stale"].clone(), live["h/stale"].clone())
+        };
+        let told = |count: &str, reasons: &str| (count.to_owned(), reasons.to_owned());
+        assert_eq!(of([None; 4]), told("", ""));
+        assert_eq!(of([Some("x"); 4]), told("Why these figures are not up to date", "<li>All tiles: x</li>"));
+        assert_eq!(
+            of([Some("x"), None, Some("<y>"), Some("x")]),
+            told("Why 3 of 4 tiles are not up to date", "<li>A, D: x</li><li>C: &lt;y&gt;</li>")
+        );
     }
 
     #[test]
@@ -436,10 +606,29 @@ mod tests {
     }
 
     #[test]
+    fn text_is_not_drawn() {
+        let said = |kind, y: &[&str]| {
+            let tile = Tile { kind, y: y.iter().map(|name| (*name).to_owned()).collect(), ..Tile::default() };
+            let mut grid = answered(&["day", "note"], &["1", "much"]).unwrap().grid;
+            grid.columns[1].kind = "text".to_owned();
+            Answered::of(&tile, grid, None).map(|_| ()).map_err(|trouble| trouble.message)
+        };
+        for kind in [TileKind::Line, TileKind::Bar, TileKind::Funnel] {
+            let word = kind.word();
+            assert_eq!(said(kind, &["note"]), Err(format!("Column note is text, and a {word} draws numbers.")));
+            let none = format!("The answer has no column of numbers beside its labels, and a {word} draws numbers.");
+            assert_eq!(said(kind, &[]), Err(none));
+        }
+        assert_eq!([said(TileKind::Table, &[]), said(TileKind::Number, &["note"])], [Ok(()), Ok(())]);
+    }
+
+    #[test]
     fn lines_that_fail_keep_their_place() {
         let tile = Tile { kind: TileKind::Line, ..Tile::default() };
         let html = content(&tile, 3, &Err(Trouble { message: "<gone>".to_owned(), hint: String::new() }));
         assert!(html.contains("&lt;gone&gt;") && html.contains("data-live=\"c/tile-3\""), "{html}");
+        // That there are no rows is not known.
+        assert!(!html.contains("No rows."), "{html}");
     }
 
     #[test]
@@ -447,6 +636,9 @@ mod tests {
         let tile = Tile { kind: TileKind::Line, ..Tile::default() };
         let dashboard = Dashboard { tiles: vec![tile], ..Dashboard::default() };
         let live = DashboardPage::live(&dashboard, 7, &[answered(&["x", "y"], &["1", "2"])]);
-        assert_eq!(live.keys().collect::<Vec<_>>(), ["c/tile-0", "h/tile-0/rows", "h/tile-0/trouble", "t/step"]);
+        assert_eq!(
+            live.keys().collect::<Vec<_>>(),
+            ["c/tile-0", "h/stale", "h/tile-0/rows", "h/tile-0/trouble", "t/stale", "t/step"]
+        );
     }
 }

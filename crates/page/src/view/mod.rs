@@ -11,7 +11,7 @@ mod system;
 mod trace;
 
 pub use console::Console;
-pub use dashboards::{Answered, DashboardList, DashboardPage, Drill, FilterChoice};
+pub use dashboards::{Answered, DashboardList, DashboardPage, Drill, FilterChoice, Stale};
 pub use home::Home;
 pub use login::Login;
 pub use node::{LatencyRow, NodeColumn, NodePage, NodeTest, Origin, newest_first};

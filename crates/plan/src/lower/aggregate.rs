@@ -14,11 +14,6 @@ use crate::unique::Facts;
 
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, plan: &Plan) -> Result<NodeId> {
-        if plan.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-            let refusal = Refusal::cannot_keep("GROUPING SETS, CUBE and ROLLUP are not supported yet.");
-            let refusal = refusal.with_hint("Write one SELECT per grouping, joined by UNION ALL.");
-            return Err(["grouping sets", "rollup", "cube"].iter().fold(refusal, |r, word| r.at(self.sql, word)));
-        }
         let input = self.plan(&plan.input)?;
         let scope = Scope::of(plan.input.schema(), input);
         let mut below: Vec<Output> = Vec::new();
@@ -44,7 +39,7 @@ impl Lowering<'_> {
         if let Some(rows) = self.rows_of_groups(input, &group, &aggregates, &columns) {
             return Ok(rows);
         }
-        let facts = Facts::new(columns.len(), Some(self.group_key(input, &group)));
+        let facts = self.of_groups(input, &group, columns.len());
         Ok(self.add(Op::Aggregate { group, aggregates }, vec![input], columns, facts))
     }
 
@@ -72,7 +67,7 @@ impl Lowering<'_> {
         let input = self.plan(plan)?;
         let columns = self.columns(input).to_vec();
         let group: Vec<usize> = (0..columns.len()).collect();
-        let facts = Facts::new(columns.len(), Some(self.group_key(input, &group)));
+        let facts = self.of_groups(input, &group, columns.len());
         Ok(self.add(Op::Aggregate { group, aggregates: vec![] }, vec![input], columns, facts))
     }
 
@@ -82,10 +77,19 @@ impl Lowering<'_> {
 
     /// Groups are identified by their columns, or fewer where a key of the input is among them.
     fn group_key(&self, input: NodeId, group: &[usize]) -> Vec<usize> {
-        let within = self.facts(input).key_within(group);
-        within
-            .and_then(|key| key.iter().map(|k| group.iter().position(|g| g == k)).collect())
+        let facts = self.facts(input);
+        let key = facts.key_within(group).unwrap_or_else(|| facts.identifying(group));
+        key.iter()
+            .map(|k| group.iter().position(|g| g == k))
+            .collect::<Option<_>>()
             .unwrap_or_else(|| (0..group.len()).collect())
+    }
+
+    /// What is known of groups: their key, and what follows from what among their columns.
+    fn of_groups(&self, input: NodeId, group: &[usize], columns: usize) -> Facts {
+        let sources: Vec<_> = (0..columns).map(|at| group.get(at).copied()).collect();
+        let follows = self.facts(input).projected(&sources).follows;
+        Facts { follows, ..Facts::new(columns, Some(self.group_key(input, group))) }
     }
 
     fn call<'e>(&self, expr: &'e Expr) -> Result<&'e Call> {
@@ -171,19 +175,19 @@ impl Lowering<'_> {
         // Distinct texts are put together from an array of them.
         let written = |name: &str| locate(self.sql, name).is_some();
         let name = if name == "array_agg" && !written(name) && written("string_agg") { "string_agg" } else { name };
-        let (detail, hint) = match name {
-            "first_value" | "last_value" | "any_value" | "nth_value" => (
-                format!("{name}() depends on the order in which rows arrive."),
-                "Take min() or max(), or the first row of a group: row_number() over (partition by … order by …) = 1.",
-            ),
-            _ if name.starts_with("approx_") => {
-                (format!("{name}() is an estimate that no row can be taken out of."), "Use the exact function.")
+        let refusal = match name {
+            "first_value" | "last_value" | "any_value" | "nth_value" => {
+                let detail = format!("{name}() depends on the order in which rows arrive.");
+                let hint = "Take min() or max(), or the first row of a group: row_number() over (partition by … order by …) = 1.";
+                Refusal::cannot_keep(detail).with_hint(hint)
             }
-            _ => (
-                format!("{name}() is not supported yet."),
-                "Kept are count, sum, avg, min, max, bool_and and bool_or, with DISTINCT and FILTER.",
-            ),
+            _ if name.starts_with("approx_") => {
+                let detail = format!("{name}() is an estimate that no row can be taken out of.");
+                Refusal::cannot_keep(detail).with_hint("Use the exact function.")
+            }
+            _ => Refusal::cannot_keep(format!("{name}() is not supported yet."))
+                .or_in_a_view("Kept are count, sum, avg, min, max, bool_and and bool_or, with DISTINCT and FILTER."),
         };
-        Refusal::cannot_keep(detail).with_hint(hint).at(self.sql, name)
+        refusal.at(self.sql, name)
     }
 }

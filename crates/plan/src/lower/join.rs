@@ -10,7 +10,7 @@ use super::expression::{Scope, tried_in_order};
 use super::map::constants;
 use super::{Lowering, Result, column};
 use crate::flow::{Aggregate, AggregateFunction, JoinKind, NodeId, Op};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, second_table};
 use crate::unique::Facts;
 
 /// One input of a join: its plan, its node (with key columns appended), and how many columns are the plan's own.
@@ -83,7 +83,8 @@ impl Lowering<'_> {
 
     fn wanted(&self, join: &Join) -> Result<Wanted> {
         if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty() {
-            let detail = "INTERSECT, EXCEPT and joins by IS NOT DISTINCT FROM are not supported yet.";
+            let detail = "INTERSECT ALL, EXCEPT ALL, both of floats, intervals and arrays, and joins by IS NOT DISTINCT FROM \
+                          are not supported yet.";
             let refusal = Refusal::cannot_keep(detail).with_hint("Use EXISTS or NOT EXISTS.");
             return Err(["intersect", "except", "distinct from"].iter().fold(refusal, |r, word| r.at(self.sql, word)));
         }
@@ -98,13 +99,10 @@ impl Lowering<'_> {
             JoinType::RightAnti => Wanted::Swapped(JoinKind::Anti),
             JoinType::LeftMark => Wanted::Mark,
             JoinType::RightMark => {
-                return Err(Refusal::cannot_keep("This form of EXISTS is not supported yet."));
+                return Err(Refusal::cannot_keep("This form of EXISTS is not supported yet.").at(self.sql, "exists"));
             }
-            JoinType::Full => {
-                let refusal = Refusal::cannot_keep("FULL JOIN is not supported yet.");
-                let hint = "Write a LEFT JOIN, and UNION ALL the rows of the other side that have no match.";
-                return Err(refusal.with_hint(hint).at(self.sql, "full"));
-            }
+            // It has become a union before.
+            JoinType::Full => return Err(Refusal::cannot_keep("This form of FULL JOIN is not supported yet.")),
         })
     }
 
@@ -176,7 +174,9 @@ impl Lowering<'_> {
             (_, false) => Refusal::cannot_keep("A cross join yields every pair of rows.")
                 .with_hint("Join on an equality. A side of a single row, such as a total, may be cross joined."),
         };
-        Err(refusal.at(self.sql, "cross join").at(self.sql, "join"))
+        let refusal = refusal.at(self.sql, "cross join").at(self.sql, "join");
+        // Tables that a comma joins.
+        Err(Refusal { line: refusal.line.or_else(|| second_table(self.sql)), ..refusal })
     }
 
     /// Keys are compared as bytes, so both sides must have them in one type.
@@ -185,7 +185,8 @@ impl Lowering<'_> {
         for (&l, &r) in left.keys.iter().zip(&right.keys) {
             let (l, r) = (data_type(left, l), data_type(right, r));
             if l.to_arrow() != r.to_arrow() {
-                return Err(Refusal::cannot_keep(format!("A join compares {l} with {r}.")).with_hint("Cast one side."));
+                let refusal = Refusal::cannot_keep(format!("A join compares {l} with {r}."));
+                return Err(refusal.with_hint("Cast one side.").at(self.sql, "join").at(self.sql, "where"));
             }
         }
         Ok(())
@@ -197,7 +198,10 @@ impl Lowering<'_> {
         let both = self.columns(left.node).iter().chain(self.columns(right.node));
         let matched = residual.as_ref().map_or_else(Vec::new, |residual| constants(residual, both));
         let facts = match kind {
-            JoinKind::Inner | JoinKind::Left => left_facts.joined(right_facts, &on, &matched, kind == JoinKind::Inner),
+            JoinKind::Inner | JoinKind::Left => {
+                let nullable: Vec<bool> = self.columns(right.node).iter().map(|column| column.nullable).collect();
+                left_facts.joined(right_facts, &on, &matched, (kind == JoinKind::Inner, &nullable))
+            }
             JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti => left_facts.clone(),
         };
         let mut columns = self.columns(left.node).to_vec();

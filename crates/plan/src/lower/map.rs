@@ -111,7 +111,8 @@ impl Lowering<'_> {
             return chosen;
         }
         let constants = filter.as_ref().map_or_else(Vec::new, |filter| constants(filter, self.columns(input).iter()));
-        let facts = self.facts(input).clone().with_constants(&constants).projected(&sources);
+        let facts = self.facts(input).clone().with_constants(&constants);
+        let facts = facts.computed(&sources, &exprs.iter().map(reads).collect::<Vec<_>>());
         self.add(Op::Map { filter, outputs: exprs }, vec![input], columns, facts)
     }
 
@@ -180,6 +181,23 @@ fn may_fuse(inner: &[Expr], filter: Option<&Expr>, outputs: &[Output]) -> bool {
     let uses = references(filter.into_iter().chain(outputs.iter().map(|(expr, _)| expr)), inner.len());
     let cheap = |expr: &Expr| matches!(expr, Expr::Column(_) | Expr::Literal(..));
     inner.iter().zip(uses).all(|(expr, uses)| uses <= 1 || cheap(expr))
+}
+
+/// The columns that an expression is computed of; none where it is computed of more than them, or of none: what is the same in all rows
+/// of a map need not be so in a union of two.
+fn reads(expr: &Expr) -> Option<Vec<usize>> {
+    if expr.is_volatile() {
+        return None;
+    }
+    let mut columns = Vec::new();
+    let read = expr.apply(|part| {
+        if matches!(part, Expr::Column(_)) {
+            columns.push(plain(part));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    read.ok()?;
+    columns.into_iter().collect::<Option<Vec<_>>>().filter(|columns| !columns.is_empty())
 }
 
 /// How often expressions refer to each of `columns` input columns.

@@ -192,7 +192,8 @@ impl Lowering<'_> {
             columns.push(number_column(name));
         }
         let op = Op::TopK { partition, order, offset, limit, numbered: number.is_some() };
-        self.add(op, vec![input], columns, Facts { unique, same, constant })
+        let follows = facts.dependencies().collect();
+        self.add(op, vec![input], columns, Facts { unique, same, constant, follows })
     }
 
     /// A window that no filter makes small.
@@ -200,24 +201,25 @@ impl Lowering<'_> {
         let functions: Vec<_> = window.window_expr.iter().filter_map(window_function).collect();
         let other = functions.iter().find(|f| f.fun.name() != "row_number");
         let Some(function) = other.or(functions.first()) else {
-            return Refusal::cannot_keep("This window is not supported yet.");
+            return Refusal::cannot_keep("This window is not supported yet.").or_in_a_view("").at(self.sql, "over");
         };
         let name = function.fun.name();
         let shown = shown(function);
         let refusal = if name != "row_number" {
             Refusal::cannot_keep(format!("{shown} is not supported yet."))
-                .with_hint("Kept is row_number() where a filter keeps the first rows: where rn <= 10.")
+                .or_in_a_view("Kept is row_number() where a filter keeps the first rows: where rn <= 10.")
         } else if functions.len() > 1 || nested(&window.input) {
             Refusal::cannot_keep("Several row_number() over one input are not supported yet.")
                 .with_hint("Filter the first one in a subquery of its own before numbering again.")
         } else if function.params.partition_by.is_empty() {
             Refusal::cannot_keep(format!("{shown} has no incremental form."))
-                .with_hint("Rank within a key: add PARTITION BY. Or keep the first rows only: where rn <= 10.")
+                .or_in_a_view("Or keep the first rows only: where rn <= 10.")
         } else {
             Refusal::cannot_keep(format!("{shown} numbers whole partitions, which is not supported yet."))
-                .with_hint("Keep the first rows only: where rn <= 10.")
+                .or_in_a_view("Or keep the first rows only: where rn <= 10.")
         };
-        refusal.at(self.sql, name)
+        // Rows with ties are ranked without a word of it.
+        refusal.at(self.sql, name).at(self.sql, "with ties").at(self.sql, "over")
     }
 }
 

@@ -503,11 +503,19 @@ fn interval_said(text: &str) -> std::result::Result<IntervalMonthDayNano, Wrong>
             let behind = behind.trim_start();
             let end = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
             let (unit, behind) = behind.split_at_checked(end).ok_or(Wrong::Syntax)?;
+            // `3 04:05:06`: a number before a time of day is one of days.
+            let unit = if unit.is_empty() && begins_with_time(behind) { "day" } else { unit };
             sum.add(negative, whole, fraction, unit)?;
             rest = behind.trim_start_matches(',').trim_start();
         }
     }
     interval(sum.months, sum.days, sum.micros).ok_or(Wrong::Range)
+}
+
+fn begins_with_time(text: &str) -> bool {
+    let text = text.trim_start_matches(['+', '-']);
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    digits.len() < text.len() && digits.starts_with(':')
 }
 
 /// `01:30`, `01:30:15.5`, of any number of hours.

@@ -23,6 +23,7 @@ use datafusion_expr::{
 use datafusion_functions::utils::make_scalar_function;
 use regex::Regex;
 
+use super::regexps::Options;
 use super::types;
 
 /// Bytes that the results of one batch may take.
@@ -312,7 +313,7 @@ fn may_be_null(name: &str) -> bool {
 pub(crate) struct Row<'a> {
     arrays: &'a [ArrayRef],
     row: usize,
-    patterns: &'a RefCell<BTreeMap<(String, bool), Regex>>,
+    patterns: &'a RefCell<BTreeMap<(String, Options), Regex>>,
     /// Which arguments are jsonb.
     documents: &'a [bool],
     /// Whether the result is a jsonb.
@@ -398,17 +399,19 @@ impl<'a> Row<'a> {
     pub(crate) fn pattern(
         &self,
         pattern: &str,
-        ignore_case: bool,
+        options: Options,
         translated: impl Fn(&str) -> String,
     ) -> Result<Regex> {
-        let key = (pattern.to_owned(), ignore_case);
+        let key = (pattern.to_owned(), options);
         if let Some(known) = self.patterns.borrow().get(&key) {
             return Ok(known.clone());
         }
         let built = regex::RegexBuilder::new(&translated(pattern))
-            .case_insensitive(ignore_case)
+            .case_insensitive(options.ignores_case)
             // A dot is any character in PostgreSQL, the end of a line too.
-            .dot_matches_new_line(true)
+            .dot_matches_new_line(!options.keeps_to_lines)
+            .multi_line(options.has_line_ends)
+            .ignore_whitespace(options.is_spaced)
             .size_limit(PATTERN_BYTES_MAX)
             .dfa_size_limit(PATTERN_BYTES_MAX)
             .build();

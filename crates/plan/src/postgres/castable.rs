@@ -113,7 +113,7 @@ pub(crate) fn castable(cast: &Cast, schema: &DFSchema) -> Result<()> {
 }
 
 /// What is written instead of a cast that there is none of, as [`castable`] tells it; none of other texts.
-pub fn instead_of_cast(told: &str) -> Option<&'static str> {
+pub(crate) fn instead_of_cast(told: &str) -> Option<&'static str> {
     let (from, to) = told.strip_prefix("cannot cast type ")?.split_once(" to ")?;
     let is_number = matches!(from, "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision");
     let is_moment = to == "date" || to.starts_with("timestamp");

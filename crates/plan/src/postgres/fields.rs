@@ -92,9 +92,56 @@ impl ScalarUDFImpl for Extract {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let made = |arrays: &[ArrayRef]| {
             let [names, values] = arrays else { return exec_err!("{} takes a field and a time", self.name) };
+            // `date_part` of a day is that of its midnight.
+            if self.name == "extract" || *values.data_type() != DataType::Date32 {
+                are_fields(names, values.data_type())?;
+            }
             parts(names, values, args.return_field.data_type(), values.len())
         };
         make_scalar_function(made, vec![])(&args.args)
+    }
+}
+
+/// Fields of a calendar, and those of days and seconds that other types have, too.
+const OF_CALENDAR: [&str; 9] =
+    ["dow", "isodow", "doy", "week", "weeks", "isoyear", "julian", "timezone_hour", "timezone_minute"];
+const OF_DAYS: [&str; 15] = [
+    "year",
+    "years",
+    "month",
+    "months",
+    "mon",
+    "quarter",
+    "qtr",
+    "decade",
+    "decades",
+    "century",
+    "centuries",
+    "millennium",
+    "millennia",
+    "day",
+    "days",
+];
+const OF_SECONDS: [&str; 7] = ["hour", "hours", "minute", "minutes", "second", "seconds", "timezone"];
+
+/// Errors: a field that PostgreSQL knows, and values of this type have not.
+fn are_fields(names: &ArrayRef, of: &DataType) -> Result<()> {
+    let is_lacking = |name: &str| {
+        let calendar = OF_CALENDAR.contains(&name);
+        let zone = name.starts_with("timezone");
+        match of {
+            DataType::Timestamp(_, None) => zone,
+            DataType::Date32 => {
+                zone || OF_SECONDS.contains(&name) || name.starts_with("millisecond") || name.starts_with("microsecond")
+            }
+            DataType::Time64(_) => zone || calendar || OF_DAYS.contains(&name),
+            DataType::Interval(_) => zone || calendar,
+            _ => false,
+        }
+    };
+    match names.as_string::<i32>().iter().flatten().find(|name| is_lacking(&name.to_ascii_lowercase())) {
+        Some(name) => exec_err!("unit \"{name}\" not supported for type {}", super::types::name(of)),
+        None => Ok(()),
     }
 }
 

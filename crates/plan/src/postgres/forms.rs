@@ -16,7 +16,8 @@ use arrow::datatypes::{
     DataType, Date32Type, Field, FieldRef, Float32Type, Float64Type, IntervalMonthDayNanoType, IntervalUnit,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, i256,
 };
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result, exec_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::expr_rewriter::NamePreserver;
@@ -82,6 +83,41 @@ fn formed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(made.map_or_else(|| Transformed::no(expr.clone()), Transformed::yes))
 }
 
+/// The plan, if each text that is written in it as a value of another type can be read as one. PostgreSQL reads them when it
+/// plans, wherever they stand.
+pub(crate) fn literals_read(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                read(part)?;
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(plan)
+}
+
+fn read(expr: &Expr) -> Result<()> {
+    let Expr::ScalarFunction(call) = expr else { return Ok(()) };
+    let [Expr::Literal(value, _)] = &call.args[..] else { return Ok(()) };
+    let reads_text =
+        call.func.inner().downcast_ref::<FromText>().is_some() || ["json", "jsonb", "uuid"].contains(&call.func.name());
+    if !reads_text || value.is_null() || !is_text(&value.data_type()) {
+        return Ok(());
+    }
+    let fields: Vec<FieldRef> = vec![Arc::new(Field::new("text", value.data_type(), true))];
+    let return_field =
+        call.func.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &[Some(value)] })?;
+    let args = ScalarFunctionArgs {
+        args: vec![ColumnarValue::Scalar(value.clone())],
+        arg_fields: fields,
+        number_rows: 1,
+        return_field,
+        config_options: Arc::new(ConfigOptions::default()),
+    };
+    call.func.invoke_with_args(args).map(drop)
+}
+
 pub(super) fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
@@ -119,7 +155,7 @@ fn writes(data_type: &DataType) -> bool {
         | DataType::Date32
         | DataType::Interval(_)
         | DataType::Duration(_) => true,
-        DataType::List(item) => !item.data_type().is_nested(),
+        DataType::List(item) => !item.data_type().is_nested() || writes(item.data_type()),
         _ => false,
     }
 }
@@ -291,6 +327,26 @@ fn from_text(texts: &StringArray, to: &DataType) -> Result<ArrayRef> {
     })
 }
 
+/// Errors: a text of the statement is no value of the type that it stands for.
+pub(crate) fn is_read_as(text: &str, data_type: &DataType) -> Result<()> {
+    match data_type {
+        DataType::Decimal128(..) | DataType::Decimal256(..) => match digits(text) {
+            Some(_) => Ok(()),
+            None => decimal(text, 0).map(drop),
+        },
+        // Numbers of MySQL's that PostgreSQL knows as numerics.
+        DataType::UInt64 => Ok(()),
+        // Words that are read by the clock.
+        DataType::Date32 | DataType::Timestamp(..)
+            if ["now", "today", "tomorrow", "yesterday"].contains(&text.trim().to_ascii_lowercase().as_str()) =>
+        {
+            Ok(())
+        }
+        other if reads(other) => from_text(&StringArray::from(vec![text]), other).map(drop),
+        _ => Ok(()),
+    }
+}
+
 fn fits(value: i256, precision: u8) -> bool {
     let limit = i256::from_i128(10).checked_pow(u32::from(precision));
     limit.is_none_or(|limit| value.wrapping_abs() < limit)
@@ -341,6 +397,10 @@ fn float(text: &str, name: &str) -> Result<f64> {
 /// The digits of a number at a scale, a half away from zero.
 fn decimal(text: &str, scale: i8) -> Result<i256> {
     let Some((negative, digits, of_text)) = digits(text) else {
+        let word = text.trim().trim_start_matches(['+', '-']).to_ascii_lowercase();
+        if matches!(word.as_str(), "nan" | "infinity" | "inf") {
+            return exec_err!("a numeric that is {} is not supported", text.trim());
+        }
         return exec_err!("invalid input syntax for type numeric: \"{text}\"");
     };
     let shift = i64::from(scale) - of_text;
@@ -424,28 +484,83 @@ fn lists(texts: &StringArray, item: &FieldRef) -> Result<ArrayRef> {
     let mut elements: Vec<Option<String>> = Vec::new();
     let mut lengths = Vec::with_capacity(texts.len());
     let mut valid = Vec::with_capacity(texts.len());
+    let nested = match item.data_type() {
+        DataType::List(_) => Elements::Arrays,
+        _ => Elements::Values,
+    };
     for text in texts {
         let before = elements.len();
         if let Some(text) = text {
-            list_elements(text, &mut elements)?;
+            list_elements(text, nested, &mut elements)?;
         }
         lengths.push(elements.len() - before);
         valid.push(text.is_some());
     }
     let elements: StringArray = elements.into_iter().collect();
     let values = from_text(&elements, item.data_type())?;
+    if let Some(arrays) = values.as_list_opt::<i32>() {
+        are_alike(texts, &lengths, arrays)?;
+    }
     let nulls = NullBuffer::from(valid);
     Ok(Arc::new(ListArray::try_new(Arc::clone(item), OffsetBuffer::from_lengths(lengths), values, Some(nulls))?))
+}
+
+/// Arrays within an array have one length. Errors: they have not.
+fn are_alike(texts: &StringArray, lengths: &[usize], arrays: &ListArray) -> Result<()> {
+    let mut from = 0;
+    for (text, length) in texts.iter().zip(lengths) {
+        let mut within = (from..from + length).map(|at| arrays.is_valid(at).then(|| arrays.value_length(at)));
+        let first = within.next();
+        if first.is_some_and(|first| first.is_none() || within.any(|other| other != first)) {
+            return exec_err!("malformed array literal: \"{}\"", text.unwrap_or_default());
+        }
+        from += length;
+    }
+    Ok(())
 }
 
 /// The elements of a text like `{a,b}`.
 pub(crate) fn list_of(text: &str) -> Result<Vec<Option<String>>> {
     let mut elements = Vec::new();
-    list_elements(text, &mut elements)?;
+    list_elements(text, Elements::Values, &mut elements)?;
     Ok(elements)
 }
 
-fn list_elements(text: &str, out: &mut Vec<Option<String>>) -> Result<()> {
+/// How many dimensions the array has that a text stands for.
+pub(crate) fn dimensions_of(text: &str) -> usize {
+    let opened = text.trim_start().chars().take_while(|c| *c == '{' || c.is_whitespace());
+    opened.filter(|c| *c == '{').count().max(1)
+}
+
+/// What the elements of an array are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Elements {
+    Values,
+    Arrays,
+}
+
+/// The text of an array up to the bracket that ends it; none where there is none.
+fn balanced(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<String> {
+    let (mut taken, mut depth, mut is_quoted) = (String::new(), 0_usize, false);
+    loop {
+        let c = chars.next()?;
+        taken.push(c);
+        match c {
+            '\\' => taken.extend(chars.next()),
+            '"' => is_quoted = !is_quoted,
+            '{' if !is_quoted => depth += 1,
+            '}' if !is_quoted => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(taken);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn list_elements(text: &str, of: Elements, out: &mut Vec<Option<String>>) -> Result<()> {
     let wrong = || exec_err!("malformed array literal: \"{text}\"");
     let Some(inner) = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else { return wrong() };
     if inner.trim().is_empty() {
@@ -456,7 +571,20 @@ fn list_elements(text: &str, out: &mut Vec<Option<String>>) -> Result<()> {
         let mut element = String::new();
         let mut quoted = false;
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        if chars.next_if_eq(&'"').is_some() {
+        if chars.peek() == Some(&'{') {
+            match of {
+                Elements::Arrays => {
+                    let Some(array) = balanced(&mut chars) else { return wrong() };
+                    element = array;
+                }
+                // How many dimensions there are is known of constants alone.
+                Elements::Values if balanced(&mut chars).is_some() => {
+                    return exec_err!("a text as an array of more dimensions is not supported: \"{text}\"");
+                }
+                Elements::Values => return wrong(),
+            }
+            while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        } else if chars.next_if_eq(&'"').is_some() {
             quoted = true;
             loop {
                 match chars.next() {
@@ -537,7 +665,11 @@ pub(crate) fn to_text(array: &ArrayRef) -> Result<StringArray> {
                 let (from, to) = (lists.value_offsets()[row], lists.value_offsets()[row + 1]);
                 let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
                 let texts: Vec<String> = range
-                    .map(|at| if elements.is_null(at) { "NULL".to_owned() } else { element_text(elements.value(at)) })
+                    .map(|at| match () {
+                        () if elements.is_null(at) => "NULL".to_owned(),
+                        () if lists.value_type().is_nested() => elements.value(at).to_owned(),
+                        () => element_text(elements.value(at)),
+                    })
                     .collect();
                 out.append_value(format!("{{{}}}", texts.join(",")));
             }

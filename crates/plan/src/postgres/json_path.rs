@@ -10,7 +10,7 @@ use datafusion_common::{Result, exec_err};
 use regex::Regex;
 
 use super::calls::Kind::{Bool, Json as JsonKind, Jsonb, Text, Texts};
-use super::calls::{Out, Overload, Row, over};
+use super::calls::{Out, Overload, Row, with_optional};
 use super::document::{Json, Node, parse};
 
 /// Bytes of a path: it is read anew for each row.
@@ -23,20 +23,20 @@ const FOUND_MAX: usize = 1 << 20;
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 /// `document @? path`.
-pub(crate) const PATH_EXISTS: &[Overload] = &[over(&[JsonKind, Text], Bool, |row, out| {
+pub(crate) const PATH_EXISTS: &[Overload] = &[with_optional(&[JsonKind, Text, Text, Bool], 2, Bool, |row, out| {
     let exists = found_in(row, |found| !found.is_empty())?;
     out.bool(exists)
 })];
 
 /// `document @@ path`: the truth of its predicate; NULL where it has none.
-pub(crate) const HOLDS: &[Overload] = &[over(&[JsonKind, Text], Bool, |row, out| {
+pub(crate) const HOLDS: &[Overload] = &[with_optional(&[JsonKind, Text, Text, Bool], 2, Bool, |row, out| {
     let truth = found_in(row, truth_of)?;
     told(out, truth.flatten())
 })];
 
 /// The same, but what has no truth fails.
 pub(crate) const PATH_MATCH: &[Overload] =
-    &[over(&[JsonKind, Text], Bool, |row, out| match found_in(row, truth_of)? {
+    &[with_optional(&[JsonKind, Text, Text, Bool], 2, Bool, |row, out| match found_in(row, truth_of)? {
         Some(truth) => told(out, truth),
         None => exec_err!("single boolean result is expected"),
     })];
@@ -61,7 +61,7 @@ fn told(out: &mut Out, truth: Option<bool>) -> Result<()> {
 }
 
 /// All that a path finds, as an array.
-pub(crate) const QUERY_ARRAY: &[Overload] = &[over(&[JsonKind, Text], Jsonb, |row, out| {
+pub(crate) const QUERY_ARRAY: &[Overload] = &[with_optional(&[JsonKind, Text, Text, Bool], 2, Jsonb, |row, out| {
     let text = found_in(row, |found| {
         let values: Vec<String> = found.iter().map(|node| node.written(true)).collect();
         format!("[{}]", values.join(", "))
@@ -70,19 +70,20 @@ pub(crate) const QUERY_ARRAY: &[Overload] = &[over(&[JsonKind, Text], Jsonb, |ro
 })];
 
 /// The first that a path finds.
-pub(crate) const QUERY_FIRST: &[Overload] = &[over(&[JsonKind, Text], Jsonb, |row, out| {
+pub(crate) const QUERY_FIRST: &[Overload] = &[with_optional(&[JsonKind, Text, Text, Bool], 2, Jsonb, |row, out| {
     let first = found_in(row, |found| found.first().map(|node| node.written(true)))?;
     out.some_text(first.as_deref())
 })];
 
 /// What a path finds, one by one.
-pub(crate) const QUERY: &[Overload] = &[over(&[JsonKind, Text], Texts, |row, out| {
+pub(crate) const QUERY: &[Overload] = &[with_optional(&[JsonKind, Text, Text, Bool], 2, Texts, |row, out| {
     let values = found_in(row, |found| found.iter().map(|node| node.written(true)).collect::<Vec<String>>())?;
     out.texts(&values.iter().map(|value| Some(value.as_str())).collect::<Vec<_>>())
 })];
 
 fn found_in<T>(row: &Row<'_>, make: impl FnOnce(&[Node<'_>]) -> T) -> Result<T> {
-    let path = Path::read(row.text(1))?;
+    let variables = if row.has(2) { row.text(2) } else { "{}" };
+    let path = Path::read(row.text(1), &variables_of(variables)?)?;
     let document = parse(row.text(0))?;
     Ok(match &path {
         Path::Values(steps) => make(&steps.find(&document, &document)?),
@@ -91,6 +92,14 @@ fn found_in<T>(row: &Row<'_>, make: impl FnOnce(&[Node<'_>]) -> T) -> Result<T> 
             make(&[Node { text: "", value }])
         }
     })
+}
+
+/// What a path may name, by the third argument of its function.
+fn variables_of(text: &str) -> Result<Vec<(String, Option<Literal>)>> {
+    match parse(text)?.value {
+        Json::Object(fields) => Ok(fields.into_iter().map(|(name, node)| (name, literal(&node.value))).collect()),
+        _ => exec_err!("\"vars\" argument is not an object"),
+    }
 }
 
 /// A path that was read.
@@ -336,14 +345,15 @@ fn any(truths: impl Iterator<Item = Option<bool>>) -> Option<bool> {
 struct Reader<'t> {
     text: &'t str,
     rest: &'t str,
+    variables: &'t [(String, Option<Literal>)],
 }
 
 impl Path {
-    fn read(text: &str) -> Result<Self> {
+    fn read(text: &str, variables: &[(String, Option<Literal>)]) -> Result<Self> {
         if text.len() > PATH_BYTES_MAX {
             return exec_err!("out of range: a path has at most {PATH_BYTES_MAX} bytes");
         }
-        let mut reader = Reader { text, rest: text };
+        let mut reader = Reader { text, rest: text, variables };
         reader.space();
         if reader.word("strict") {
             return exec_err!("strict mode of a path is not supported");
@@ -567,9 +577,25 @@ impl<'t> Reader<'t> {
         built.or_else(|_| exec_err!("invalid regular expression: {written}"))
     }
 
+    /// The value of a name behind `$`.
+    fn variable(&mut self) -> Result<Literal> {
+        let name = self.name()?;
+        match self.variables.iter().find(|(known, _)| *known == name) {
+            Some((_, Some(value))) => Ok(value.clone()),
+            Some((_, None)) => exec_err!("a path whose variable is an array or an object is not supported"),
+            None => exec_err!("could not find jsonpath variable \"{name}\""),
+        }
+    }
+
     fn operand(&mut self, depth: usize) -> Result<Operand> {
         self.space();
         let literal = match self.rest.chars().next() {
+            Some('$')
+                if self.rest.get(1..).is_some_and(|rest| rest.starts_with(|c: char| c.is_alphabetic() || c == '_')) =>
+            {
+                self.expect("$")?;
+                self.variable()?
+            }
             Some('$' | '@') => return Ok(Operand::Path(self.steps(depth)?)),
             Some('"') => Literal::Text(self.quoted()?),
             _ if self.word("true") => Literal::Bool(true),
@@ -613,7 +639,7 @@ mod tests {
             ("$.e ? (@ like_regex \"^T\" flag \"i\")", "\"text\""),
         ];
         for (path, wanted) in cases {
-            let Path::Values(steps) = Path::read(path).unwrap() else { panic!("{path} is a condition") };
+            let Path::Values(steps) = Path::read(path, &[]).unwrap() else { panic!("{path} is a condition") };
             let document = parse(document).unwrap();
             let found: Vec<String> =
                 steps.find(&document, &document).unwrap().iter().map(|node| node.written(true)).collect();
@@ -624,9 +650,9 @@ mod tests {
     #[test]
     fn what_is_not_read_is_refused() {
         for path in ["", "a", "$.", "$.a[", "$ ? (@.a)", "$.size()", "strict $", "$.a + 1", "@.a", "$.**"] {
-            assert!(Path::read(path).is_err(), "{path}");
+            assert!(Path::read(path, &[]).is_err(), "{path}");
         }
-        assert!(Path::read(&format!("{}$.a == 1", "$.a == 1 || ".repeat(PATH_BYTES_MAX))).is_err());
+        assert!(Path::read(&format!("{}$.a == 1", "$.a == 1 || ".repeat(PATH_BYTES_MAX)), &[]).is_err());
     }
 
     #[test]
@@ -636,7 +662,7 @@ mod tests {
             [("||", "$.a == 2", Some(true)), ("&&", "$.a == 2", Some(false)), ("||", "$.a == \"x\"", None)]
         {
             let path = format!("{first}{}", format!(" {sign} $.a==1").repeat(5_000));
-            let Path::Truth(condition) = Path::read(&path).unwrap() else { panic!("{sign} makes a condition") };
+            let Path::Truth(condition) = Path::read(&path, &[]).unwrap() else { panic!("{sign} makes a condition") };
             assert!(matches!(&condition, Condition::Or(parts) | Condition::And(parts) if parts.len() == 5_001));
             assert_eq!(condition.holds(&document, &document).unwrap(), wanted, "{sign}");
         }

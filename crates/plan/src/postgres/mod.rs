@@ -15,9 +15,11 @@ mod build_json;
 pub(crate) mod calendar;
 mod calls;
 pub(crate) mod castable;
+mod casts_apart;
 pub(crate) mod choices;
 mod document;
 mod documents;
+mod doubles;
 mod fields;
 pub(crate) mod forms;
 mod json_path;
@@ -27,11 +29,15 @@ pub(crate) mod moment;
 mod numbers;
 pub(crate) mod operators;
 mod orders;
+mod outer_names;
 mod own;
 mod patterns;
 mod powers;
 pub(crate) mod quantified;
 mod queries;
+pub(crate) mod refused;
+pub(crate) mod regexps;
+mod relations;
 mod sign;
 pub(crate) mod syntax;
 pub(crate) mod texts;
@@ -99,16 +105,23 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("lower", texts::LOWER),
         function("initcap", texts::INITCAP),
         function("get_byte", texts::GET_BYTE),
+        function("set_byte", texts::SET_BYTE),
+        function("get_bit", texts::GET_BIT),
+        function("set_bit", texts::SET_BIT),
+        function("in_lines", texts::IN_LINES),
+        function("escaped_bytes", texts::ESCAPED_BYTES),
+        function("chr", texts::CHR),
         function("to_hex", texts::TO_HEX),
         function("string_to_array", texts::STRING_TO_ARRAY),
-        function("regexp_replace", texts::REGEXP_REPLACE),
-        function("regexp_match", texts::REGEXP_MATCH),
-        function("regexp_all_matches", texts::REGEXP_ALL_MATCHES),
-        function("regexp_split_to_array", texts::REGEXP_SPLIT),
-        function("regexp_count", texts::REGEXP_COUNT),
-        function("regexp_substr", texts::REGEXP_SUBSTR),
-        function("regexp_like", texts::REGEXP_LIKE),
-        function("similar_to", texts::SIMILAR_TO),
+        function("regexp_replace", regexps::REGEXP_REPLACE),
+        function("regexp_match", regexps::REGEXP_MATCH),
+        function("regexp_all_matches", regexps::REGEXP_ALL_MATCHES),
+        function("regexp_split_to_array", regexps::REGEXP_SPLIT),
+        function("regexp_count", regexps::REGEXP_COUNT),
+        function("regexp_substr", regexps::REGEXP_SUBSTR),
+        function("regexp_instr", regexps::REGEXP_INSTR),
+        function("regexp_like", regexps::REGEXP_LIKE),
+        function("similar_to", regexps::SIMILAR_TO),
         function("quote_ident", texts::QUOTE_IDENT),
         function("quote_literal", texts::QUOTE_LITERAL),
         function("quote_nullable", texts::QUOTE_NULLABLE),
@@ -120,6 +133,10 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         numbers::whole(datafusion_functions::math::floor()),
         numbers::whole(datafusion_functions::math::trunc()),
         numbers::rounded(datafusion_functions::math::round()),
+        function("asin", numbers::ASIN),
+        function("acos", numbers::ACOS),
+        function("acosh", numbers::ACOSH),
+        function("atanh", numbers::ATANH),
         function("gcd", numbers::GCD),
         function("lcm", numbers::LCM),
         powers::of_numerics(function("sqrt", numbers::SQRT), powers::Work::Sqrt),

@@ -122,9 +122,9 @@ impl ScalarUDFImpl for Rounded {
         match arguments {
             [own] if float(own) || own.is_integer() => Ok(vec![DataType::Float64]),
             [own] if own.is_decimal() => Ok(vec![own.clone()]),
-            [own, places] if float(own) && (places.is_integer() || places.is_null()) => {
-                Ok(vec![DataType::Float64, DataType::Int32])
-            }
+            [DataType::Null, _] => Ok(vec![DataType::Decimal128(DIGITS_MAX, 0), DataType::Int32]),
+            // PostgreSQL rounds a float to a whole number alone.
+            [own, _] if own.is_floating() => none_such("round", arguments),
             [own, places] if places.is_integer() || places.is_null() => match exact(own) {
                 Some(exact) => Ok(vec![exact, DataType::Int32]),
                 None => none_such("round", arguments),
@@ -228,6 +228,27 @@ pub(crate) const LOG: &[Overload] = &[
         out.float(value.ln() / base.ln())
     }),
 ];
+
+pub(crate) const ASIN: &[Overload] =
+    &[over(&[Float], Float, |row, out| out.float(within(row.float(0), |value| (-1.0..=1.0).contains(&value))?.asin()))];
+
+pub(crate) const ACOS: &[Overload] =
+    &[over(&[Float], Float, |row, out| out.float(within(row.float(0), |value| (-1.0..=1.0).contains(&value))?.acos()))];
+
+pub(crate) const ACOSH: &[Overload] =
+    &[over(&[Float], Float, |row, out| out.float(within(row.float(0), |value| value >= 1.0)?.acosh()))];
+
+pub(crate) const ATANH: &[Overload] = &[over(&[Float], Float, |row, out| {
+    out.float(within(row.float(0), |value| (-1.0..=1.0).contains(&value))?.atanh())
+})];
+
+/// A number that a function is defined of, or none.
+fn within(value: f64, is_there: impl Fn(f64) -> bool) -> Result<f64> {
+    match value.is_nan() || is_there(value) {
+        true => Ok(value),
+        false => exec_err!("input is out of range"),
+    }
+}
 
 /// A result that is infinite though no argument is: it was too large.
 fn finite(row: &Row<'_>, made: f64) -> Result<f64> {

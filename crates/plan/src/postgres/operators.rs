@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit};
-use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, GetFieldAccess, Operator, cast, lit, when};
@@ -14,7 +14,7 @@ use datafusion_sql::sqlparser::ast::BinaryOperator as Op;
 
 use super::arithmetic::{self, Operation, QUOTIENT_SCALE, computed, constant, quotient_scale};
 use super::blanks::{is_char, trimmed};
-use super::forms::{digits, is_text};
+use super::forms::{digits, is_read_as, is_text};
 use super::types;
 use crate::functions::functions;
 
@@ -24,7 +24,7 @@ pub(crate) struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let raw = doubled(met(unblanked(split(raw), schema), schema), schema);
+        let raw = doubled(met(unblanked(split(raw), schema), schema)?, schema);
         let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(raw));
         };
@@ -37,6 +37,10 @@ impl ExprPlanner for Operators {
                 return Ok(PlannerResult::Planned(raw.right));
             }
             _ => {}
+        }
+        // PostgreSQL has a rest of whole numbers and numerics alone.
+        if raw.op == Op::Modulo && left.is_numeric() && right.is_numeric() && (is_float(&left) || is_float(&right)) {
+            return plan_err!("operator does not exist: {} % {}", types::name(&left), types::name(&right));
         }
         let documents = is_document(&raw.left, schema) || is_document(&raw.right, schema);
         let planned = if is_time(&left) || is_time(&right) {
@@ -137,18 +141,19 @@ fn doubled(raw: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
 }
 
 /// The operands with a text literal as a value of the other one's type.
-fn met(raw: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
+/// Errors: a text that is no value of that.
+fn met(raw: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
     let RawBinaryExpr { op, left, right } = raw;
     let of = |expr: &Expr| expr.get_type(schema).ok();
     let (left, right) = match (is_text_literal(&left), is_text_literal(&right)) {
-        (true, false) => (meant(left, &op, of(&right), true), right),
+        (true, false) => (meant(left, &op, of(&right), true)?, right),
         (false, true) => {
-            let right = meant(right, &op, of(&left), false);
+            let right = meant(right, &op, of(&left), false)?;
             (left, right)
         }
         _ => (left, right),
     };
-    RawBinaryExpr { op, left, right }
+    Ok(RawBinaryExpr { op, left, right })
 }
 
 fn is_text_literal(expr: &Expr) -> bool {
@@ -160,8 +165,8 @@ fn is_null(expr: &Expr) -> bool {
 }
 
 /// What a text literal stands for beside a value of a type.
-fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Expr {
-    let Some(beside) = beside else { return literal };
+fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Result<Expr> {
+    let Some(beside) = beside else { return Ok(literal) };
     let arithmetic = matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo);
     let compares = comparison(op).is_some();
     let wanted = match &beside {
@@ -173,15 +178,18 @@ fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Expr 
         DataType::Boolean if compares || matches!(op, Op::And | Op::Or) => DataType::Boolean,
         // `date + '1 day'` takes an interval, `date - '2024-01-01'` a date.
         DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_) if compares => beside.clone(),
-        DataType::Date32 | DataType::Timestamp(..) if *op == Op::Minus && !first => return literal,
+        DataType::Date32 | DataType::Timestamp(..) if *op == Op::Minus && !first => return Ok(literal),
         DataType::Date32 | DataType::Timestamp(..) if arithmetic => DataType::Interval(IntervalUnit::MonthDayNano),
         DataType::Interval(_) if arithmetic || compares => DataType::Interval(IntervalUnit::MonthDayNano),
         DataType::List(_) if compares || matches!(op, Op::AtArrow | Op::ArrowAt | Op::PGOverlap | Op::StringConcat) => {
             beside.clone()
         }
-        _ => return literal,
+        _ => return Ok(literal),
     };
-    cast(literal, wanted)
+    if let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &literal {
+        is_read_as(text, &wanted)?;
+    }
+    Ok(cast(literal, wanted))
 }
 
 /// The decimal that has room for what a text literal says; none where that is no number, or has too many digits.

@@ -222,7 +222,7 @@ fn meets_result(order: &Expr, projection: &[SelectItem]) -> bool {
     visit_expressions(order, look).is_break()
 }
 
-fn value_of(item: &SelectItem) -> Option<&Expr> {
+pub(super) fn value_of(item: &SelectItem) -> Option<&Expr> {
     match item {
         SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr) => Some(expr),
         _ => None,
@@ -257,7 +257,7 @@ fn as_result(order: &mut Expr, projection: &[SelectItem]) {
 }
 
 /// The name that a result is given, unless it is that of the column that it is.
-fn given_name(item: &SelectItem) -> Option<String> {
+pub(super) fn given_name(item: &SelectItem) -> Option<String> {
     let SelectItem::ExprWithAlias { expr, alias } = item else { return None };
     let name = normalised(alias);
     let is_own = match expr {

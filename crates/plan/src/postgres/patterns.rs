@@ -53,9 +53,9 @@ fn read(text: &str, template: &str) -> Result<i64> {
     let mut rest = text.trim_start();
     let mut pattern = template;
     while let Some(first) = pattern.chars().next() {
-        let upper = pattern.to_ascii_uppercase();
-        if let Some(behind) = upper.strip_prefix("FM").or_else(|| upper.strip_prefix("FX")) {
-            pattern = pattern.get(pattern.len() - behind.len()..).unwrap_or_default();
+        let upper = head(pattern);
+        if upper.starts_with("FM") || upper.starts_with("FX") {
+            pattern = pattern.get(2..).unwrap_or_default();
             continue;
         }
         if let Some(field) = FIELDS.iter().filter(|field| upper.starts_with(**field)).max_by_key(|field| field.len()) {
@@ -63,7 +63,7 @@ fn read(text: &str, template: &str) -> Result<i64> {
             if let Some(behind) = pattern.strip_prefix("TH").or_else(|| pattern.strip_prefix("th")) {
                 pattern = behind;
             }
-            let next_is_digit = FIELDS.iter().any(|field| pattern.to_ascii_uppercase().starts_with(field));
+            let next_is_digit = FIELDS.iter().any(|field| head(pattern).starts_with(field));
             rest = take(field, rest.trim_start(), next_is_digit, &mut found, text)?;
             if let Some(behind) = ["st", "nd", "rd", "th"].iter().find_map(|suffix| rest.strip_prefix(suffix)) {
                 rest = behind;
@@ -96,6 +96,11 @@ fn read(text: &str, template: &str) -> Result<i64> {
         }
     }
     whole(&found, text)
+}
+
+/// The beginning of a pattern in capitals, as long as a field may be with a letter before it.
+fn head(pattern: &str) -> String {
+    pattern.chars().take(8).collect::<String>().to_ascii_uppercase()
 }
 
 fn take<'t>(field: &str, rest: &'t str, next_is_field: bool, found: &mut Found, text: &str) -> Result<&'t str> {

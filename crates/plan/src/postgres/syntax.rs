@@ -6,9 +6,12 @@
 
 use std::ops::ControlFlow;
 
-use super::forms::{digits, list_of};
+use super::casts_apart;
+use super::forms::{digits, dimensions_of, list_of};
+use super::own::own_expressions;
 use super::quantified::{Quantifier, name_of};
 use super::queries;
+use super::refused::{Why, refused};
 use super::windows;
 use crate::to_char;
 use datafusion_sql::sqlparser::ast::{
@@ -83,6 +86,43 @@ fn quantified(expr: &Expr) -> Option<Expr> {
     }
 }
 
+/// `x > any (select …)` as a value is one of the array of the rows; the planner knows it as a condition alone.
+fn over_rows(expr: &mut Expr) {
+    let mut own = own_expressions(|part: &mut Expr| {
+        let (left, op, right, of) = match &*part {
+            Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, Quantifier::Any),
+            Expr::AllOp { left, compare_op, right } => (left, compare_op, right, Quantifier::All),
+            _ => return,
+        };
+        let mut rows = right.as_ref();
+        while let Expr::Nested(inner) = rows {
+            rows = inner;
+        }
+        let (Expr::Subquery(query), Some(name)) = (rows, name_of(op, of)) else { return };
+        let mut function = function_call("array", Vec::new());
+        function.args = FunctionArguments::Subquery(query.clone());
+        if let Some(array) = queries::array_of_rows(&function) {
+            *part = call(name, vec![left.as_ref().clone(), array]);
+        }
+    });
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = expr.visit(&mut own);
+}
+
+/// `x = any (select …)` is IN, `x <> all (select …)` NOT IN.
+fn as_membership(expr: &Expr) -> Option<Expr> {
+    let (left, right, negated) = match expr {
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => (left, right, false),
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => (left, right, true),
+        _ => return None,
+    };
+    let mut rows = right.as_ref();
+    while let Expr::Nested(inner) = rows {
+        rows = inner;
+    }
+    let Expr::Subquery(subquery) = rows else { return None };
+    Some(Expr::InSubquery { expr: left.clone(), subquery: subquery.clone(), negated })
+}
+
 /// Parts of expressions that a statement's rewriting may write more than once.
 const COPIES_MAX: usize = 500_000;
 
@@ -118,8 +158,8 @@ fn copied(expr: &Expr) -> usize {
             size(expr).saturating_mul(listed)
         }
         Expr::BinaryOp { left, op, right } if compares_rows(left, op, right) || *op == BinaryOperator::Overlaps => {
-            match (left.as_ref(), right.as_ref()) {
-                (Expr::Tuple(left), Expr::Tuple(right)) => sizes(left).saturating_add(sizes(right)).saturating_mul(4),
+            match (values_of_row(left), values_of_row(right)) {
+                (Some(left), Some(right)) => sizes(&left).saturating_add(sizes(&right)).saturating_mul(4),
                 _ => 0,
             }
         }
@@ -134,6 +174,13 @@ impl VisitorMut for Meaning {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         windows::written_out(query);
+        casts_apart::in_query(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        // That of a query has been written with what orders it: this is one of a set operation.
+        drop(casts_apart::in_select(select));
         ControlFlow::Continue(())
     }
 
@@ -152,6 +199,7 @@ impl VisitorMut for Meaning {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 all_series(expr);
                 record(expr);
+                over_rows(expr);
             }
         }
         told_apart(select);
@@ -218,10 +266,11 @@ fn fetched(query: &mut Query) {
     query.fetch = None;
 }
 
-/// Text literals of a column of VALUES that elsewhere has values of a type.
+/// Literals of a column of VALUES that elsewhere has values of a type.
 fn alike(rows: &mut [Parens<Vec<Expr>>]) {
     let columns = rows.first().map_or(0, |row| row.content.len());
     for column in 0..columns {
+        as_floats(rows, column);
         let mut known = rows.iter().filter_map(|row| match row.content.get(column) {
             Some(Expr::Cast { data_type, .. }) => Some(data_type.clone()),
             Some(Expr::Function(function)) if is_call(function, "uuid") => Some(DataType::Uuid),
@@ -244,6 +293,43 @@ fn alike(rows: &mut [Parens<Vec<Expr>>]) {
                 };
             }
         }
+    }
+}
+
+/// Numbers of a column of VALUES that elsewhere has floats, which they become: the planner would make all of them decimals.
+fn as_floats(rows: &mut [Parens<Vec<Expr>>], column: usize) {
+    let cells = || rows.iter().filter_map(|row| row.content.get(column));
+    let floats = cells().filter_map(|cell| match cell {
+        Expr::Cast { data_type, .. } => float_of(data_type),
+        _ => None,
+    });
+    let Some(float) = floats.max_by_key(|float| *float == DataType::DoublePrecision) else { return };
+    for row in rows.iter_mut() {
+        if let Some(cell) = row.content.get_mut(column)
+            && is_number(cell)
+        {
+            let taken = std::mem::replace(cell, Expr::Value(Value::Null.with_empty_span()));
+            *cell = cast(taken, float.clone());
+        }
+    }
+}
+
+/// The type of floats that a name of one stands for.
+fn float_of(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Real | DataType::Float4 => Some(DataType::Real),
+        DataType::DoublePrecision | DataType::Double(_) | DataType::Float8 => Some(DataType::DoublePrecision),
+        _ => None,
+    }
+}
+
+/// Whether a number stands in the text.
+fn is_number(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(value) => matches!(value.value, Value::Number(..)),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => is_number(expr),
+        Expr::Cast { expr, data_type: DataType::Int(None) | DataType::BigInt(None), .. } => is_number(expr),
+        _ => false,
     }
 }
 
@@ -570,6 +656,12 @@ fn rewritten(expr: Expr) -> Expr {
                 Expr::ILike { negated, any: false, expr, pattern, escape_char }
             })
         }
+        Expr::Like { any: false, ref pattern, escape_char: None, .. }
+        | Expr::ILike { any: false, ref pattern, escape_char: None, .. }
+            if ends_with_escape(pattern) =>
+        {
+            refused(Why::Escape, "LIKE pattern must not end with escape character", "A backslash is written twice.")
+        }
         Expr::Like { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
             let (pattern, escape_char) = escaped(*pattern, escape);
             Expr::Like { negated, any: false, expr, pattern: Box::new(pattern), escape_char }
@@ -582,7 +674,9 @@ fn rewritten(expr: Expr) -> Expr {
         Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, array: false, format: None } => {
             cast(*expr, data_type)
         }
-        Expr::AnyOp { .. } | Expr::AllOp { .. } => with_each(&expr).or_else(|| quantified(&expr)).unwrap_or(expr),
+        Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+            with_each(&expr).or_else(|| quantified(&expr)).or_else(|| as_membership(&expr)).unwrap_or(expr)
+        }
         Expr::CompoundFieldAccess { root, access_chain } => subscripted(*root, access_chain),
         // Words that are values, and no columns.
         Expr::Identifier(Ident { ref value, quote_style: None, .. })
@@ -591,6 +685,7 @@ fn rewritten(expr: Expr) -> Expr {
             plain_cast(call("now", Vec::new()), DataType::Timestamp(None, TimezoneInfo::None))
         }
         Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
+        Expr::Extract { expr, .. } if is_open_text(&expr) => ambiguous_function("extract"),
         Expr::Extract { field, expr, .. } => {
             call("extract", vec![text(&field.to_string().to_lowercase().replace('\'', "")), *expr])
         }
@@ -627,10 +722,17 @@ fn rewritten(expr: Expr) -> Expr {
             (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == 2 && right.len() == 2 => overlap(&left, &right),
             (left, right) => binary(left, BinaryOperator::Overlaps, right),
         },
-        Expr::BinaryOp { left, op, right } if compares_rows(&left, &op, &right) => match (*left, *right) {
-            (Expr::Tuple(left), Expr::Tuple(right)) => Expr::Nested(Box::new(rows_compared(&left, &op, &right))),
-            (left, right) => binary(left, op, right),
-        },
+        Expr::BinaryOp { left, op, right } if compares_rows(&left, &op, &right) => {
+            match (values_of_row(&left), values_of_row(&right)) {
+                (Some(left), Some(right)) if left.len() == right.len() => {
+                    Expr::Nested(Box::new(rows_compared(&left, &op, &right)))
+                }
+                _ => refused(Why::Syntax, "unequal number of entries in row expressions", ""),
+            }
+        }
+        Expr::Function(function) if is_of_any_type(&function) => ambiguous_function(&function.name.to_string()),
+        Expr::Function(function) if is_call(&function, "encode") => encoded(function),
+        Expr::Function(function) if NAMED.iter().any(|(name, ..)| is_call(&function, name)) => by_names(function),
         Expr::Function(function) if NULL_COUNTS.iter().any(|(name, _)| is_call(&function, name)) => nulls(function),
         Expr::Function(function) if SYNONYMS.iter().any(|(name, _)| is_call(&function, name)) => {
             let known = SYNONYMS.iter().find(|(name, _)| is_call(&function, name));
@@ -720,6 +822,11 @@ fn rewritten(expr: Expr) -> Expr {
                             ..
                         })),
                     ] => expr.to_string().parse::<u8>().ok().filter(|places| *places <= 38),
+                    // Digits before the point leave none behind it.
+                    [
+                        _,
+                        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::UnaryOp { op: UnaryOperator::Minus, expr })),
+                    ] if is_number(expr) => Some(0),
                     _ => None,
                 },
                 _ => None,
@@ -770,6 +877,85 @@ fn rewritten(expr: Expr) -> Expr {
             Expr::Function(function)
         }
         other => other,
+    }
+}
+
+/// Whether an expression is a text that stands there without a type.
+fn is_open_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(_), .. }))
+}
+
+fn ambiguous_function(name: &str) -> Expr {
+    let hint = "A text may be a value of several types: cast it, '2024-03-05'::date.";
+    refused(Why::AmbiguousFunction, &format!("function {name}(unknown, unknown) is not unique"), hint)
+}
+
+/// Whether a function of times of many types is called with a text that says nothing of which one it is.
+fn is_of_any_type(function: &Function) -> bool {
+    let at = match () {
+        () if is_call(function, "date_trunc") || is_call(function, "date_part") => 1,
+        () if is_call(function, "to_char") => 0,
+        () => return false,
+    };
+    let FunctionArguments::List(list) = &function.args else { return false };
+    matches!(list.args.get(at), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value))) if is_open_text(value))
+}
+
+/// Functions whose arguments may be named, which names these have, and how many of them must be there.
+const NAMED: [(&str, &[&str], usize); 12] = [
+    ("make_date", &["year", "month", "day"], 3),
+    ("make_time", &["hour", "min", "sec"], 3),
+    ("make_timestamp", &["year", "month", "mday", "hour", "min", "sec"], 6),
+    ("make_timestamptz", &["year", "month", "mday", "hour", "min", "sec", "timezone"], 6),
+    ("jsonb_set", &["jsonb_in", "path", "replacement", "create_if_missing"], 3),
+    ("jsonb_insert", &["jsonb_in", "path", "replacement", "insert_after"], 3),
+    ("jsonb_path_exists", JSON_PATH, 2),
+    ("jsonb_path_match", JSON_PATH, 2),
+    ("jsonb_path_query", JSON_PATH, 2),
+    ("jsonb_path_query_array", JSON_PATH, 2),
+    ("jsonb_path_query_first", JSON_PATH, 2),
+    ("json_strip_nulls", &["from_json"], 1),
+];
+
+const JSON_PATH: &[&str] = &["target", "path", "vars", "silent"];
+
+/// A call with arguments by their names as one with these in their places; as it is where the names are none of the function's.
+fn by_names(mut function: Function) -> Expr {
+    let known = NAMED.iter().find(|(name, ..)| is_call(&function, name));
+    if let (Some((_, names, least)), FunctionArguments::List(list)) = (known, &mut function.args)
+        && list.args.iter().any(|argument| !matches!(argument, FunctionArg::Unnamed(_)))
+        && let Some(placed) = in_places(&list.args, names)
+    {
+        let given = placed.iter().take_while(|argument| argument.is_some()).count();
+        // What is left out stands at the end.
+        if given >= *least && placed[given..].iter().all(Option::is_none) {
+            let arguments = placed.into_iter().flatten();
+            list.args = arguments.map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
+        }
+    }
+    Expr::Function(function)
+}
+
+/// Bytes as a text: in lines where they are many, and by ASCII, as PostgreSQL writes them.
+fn encoded(function: Function) -> Expr {
+    let way = match &function.args {
+        FunctionArguments::List(list) => match &list.args[..] {
+            [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(way)))] => way.clone().into_string(),
+            _ => None,
+        },
+        _ => None,
+    };
+    match way.map(|way| way.to_lowercase()).as_deref() {
+        Some("base64") => match two_arguments(function) {
+            // With the signs at the end that fill it up.
+            Ok((bytes, _)) => call("in_lines", vec![call("encode", vec![bytes, text("base64pad")])]),
+            Err(function) => Expr::Function(*function),
+        },
+        Some("escape") => match two_arguments(function) {
+            Ok((bytes, _)) => call("escaped_bytes", vec![bytes]),
+            Err(function) => Expr::Function(*function),
+        },
+        _ => Expr::Function(function),
     }
 }
 
@@ -955,21 +1141,22 @@ fn rows_distinct(left: &Expr, right: &Expr) -> Option<Expr> {
 fn compares_rows(left: &Expr, op: &BinaryOperator, right: &Expr) -> bool {
     use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
     let is_comparison = matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq);
-    match (left, right) {
-        (Expr::Tuple(left), Expr::Tuple(right)) => is_comparison && left.len() == right.len() && left.len() > 1,
-        _ => false,
-    }
+    is_comparison && values_of_row(left).is_some() && values_of_row(right).is_some()
 }
 
 /// Whether a row of values is looked for in a list of such: `(a, b) in ((1, 2), (3, 4))`.
 fn is_list_of_rows(expr: &Expr, list: &[Expr]) -> bool {
-    !list.is_empty() && list.iter().all(|item| compares_rows(expr, &BinaryOperator::Eq, item))
+    let is_as_long = |item: &Expr| match (values_of_row(expr), values_of_row(item)) {
+        (Some(own), Some(other)) => own.len() == other.len(),
+        _ => false,
+    };
+    !list.is_empty() && list.iter().all(is_as_long)
 }
 
 fn one_of_rows(expr: Expr, list: Vec<Expr>, negated: bool) -> Expr {
-    let equal = |item: Expr| match (&expr, item) {
-        (Expr::Tuple(left), Expr::Tuple(right)) => rows_compared(left, &BinaryOperator::Eq, &right),
-        (left, right) => binary(left.clone(), BinaryOperator::Eq, right),
+    let equal = |item: Expr| match (values_of_row(&expr), values_of_row(&item)) {
+        (Some(left), Some(right)) => rows_compared(&left, &BinaryOperator::Eq, &right),
+        _ => binary(expr.clone(), BinaryOperator::Eq, item),
     };
     let mut parts: Vec<Expr> = list.into_iter().map(|item| Expr::Nested(Box::new(equal(item)))).collect();
     in_pairs(&mut parts, &BinaryOperator::Or);
@@ -1202,6 +1389,12 @@ fn each_pattern(patterns: Option<Vec<Expr>>, like: impl Fn(Box<Expr>) -> Expr) -
     Expr::Nested(Box::new(all.unwrap_or_else(|| Expr::Value(Value::Boolean(true).with_empty_span()))))
 }
 
+/// Whether a pattern that stands in the text ends in a backslash that stands for nothing.
+fn ends_with_escape(pattern: &Expr) -> bool {
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) = pattern else { return false };
+    (written.len() - written.trim_end_matches('\\').len()) % 2 == 1
+}
+
 /// A pattern of LIKE with another escape as one with the backslash; as it is where the pattern is no literal.
 fn escaped(pattern: Expr, escape: ValueWithSpan) -> (Expr, Option<ValueWithSpan>) {
     let mark = match &escape.value {
@@ -1233,7 +1426,13 @@ fn escaped(pattern: Expr, escape: ValueWithSpan) -> (Expr, Option<ValueWithSpan>
 
 /// Arguments by name in the places that they have; none where a name is unknown.
 fn placed(arguments: &[FunctionArg], names: &[&str]) -> Option<Vec<Expr>> {
-    let mut out = vec![integer("0"); names.len()];
+    let placed = in_places(arguments, names)?;
+    Some(placed.into_iter().map(|argument| argument.unwrap_or_else(|| integer("0"))).collect())
+}
+
+/// The same, with those that are not given told apart.
+fn in_places(arguments: &[FunctionArg], names: &[&str]) -> Option<Vec<Option<Expr>>> {
+    let mut out = vec![None; names.len()];
     for (at, argument) in arguments.iter().enumerate() {
         let (at, value) = match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (at, value),
@@ -1245,7 +1444,7 @@ fn placed(arguments: &[FunctionArg], names: &[&str]) -> Option<Vec<Expr>> {
             }
             _ => return None,
         };
-        *out.get_mut(at)? = value.clone();
+        *out.get_mut(at)? = Some(value.clone());
     }
     Some(out)
 }
@@ -1402,6 +1601,10 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
         DataType::Numeric(ExactNumberInfo::None)
         | DataType::Decimal(ExactNumberInfo::None)
         | DataType::Dec(ExactNumberInfo::None) => unconstrained(expr),
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) if deep_array(&expr, element).is_some() => {
+            let deep = deep_array(&expr, element).unwrap_or_else(|| data_type.clone());
+            plain_cast(expr, deep)
+        }
         DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) if is_unconstrained(element) => numerics(expr),
         // What was a document, or a uuid, is a text, also by the name of its type.
         DataType::Text if makes_document(&expr) => call("text", vec![plain_cast(expr, data_type)]),
@@ -1421,6 +1624,24 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
         _ => plain_cast(expr, data_type),
     }
 }
+
+/// The type of an array of more dimensions than one that stands in the text.
+fn deep_array(expr: &Expr, element: &DataType) -> Option<DataType> {
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) = expr else { return None };
+    let dimensions = dimensions_of(written);
+    let mut innermost = element;
+    while let DataType::Array(ArrayElemTypeDef::SquareBracket(inner, _)) = innermost {
+        innermost = inner;
+    }
+    if dimensions < 2 || dimensions > DIMENSIONS_MAX || is_unconstrained(innermost) {
+        return None;
+    }
+    let of = |inner: DataType| DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(inner), None));
+    Some((0..dimensions).fold(innermost.clone(), |inner, _| of(inner)))
+}
+
+/// Dimensions that PostgreSQL's arrays may have.
+const DIMENSIONS_MAX: usize = 6;
 
 /// Whether an expression is a document, or a uuid, as it is written.
 fn makes_document(expr: &Expr) -> bool {

@@ -1,9 +1,10 @@
-//! Functions of texts: lengths of types, quoting, patterns.
+//! Functions of texts: lengths of types, quoting, bytes.
 
 use datafusion_common::{Result, exec_err};
 
-use super::calls::Kind::{self, Bool, Bytes, Char, Int4, Int8, OneChar, Text, TextLists, Texts, Varchar};
+use super::calls::Kind::{self, Bytes, Char, Int4, Int8, OneChar, Text, Texts, Varchar};
 use super::calls::{Out, Overload, Row, over, with_optional};
+use super::regexps::{MADE_BYTES_MAX, Options, first_match, found_by};
 
 /// Characters that a text of a declared length, or a padded one, may have.
 const LENGTH_MAX: i64 = 10_485_760;
@@ -69,203 +70,8 @@ pub(crate) const SUBSTRING: &[Overload] = &[
         let at = |position: i64| usize::try_from(position.max(1) - 1).unwrap_or(usize::MAX).min(bytes.len());
         out.bytes(bytes.get(at(from)..at(end).max(at(from))).unwrap_or_default())
     }),
-    over(&[Text, Text], Text, |row, out| {
-        let pattern = row.pattern(row.text(1), false, translated)?;
-        first_match(&pattern, row.text(0), out)
-    }),
+    over(&[Text, Text], Text, |row, out| first_match(&found_by(row, 1, Options::default())?, row.text(0), out)),
 ];
-
-/// What a pattern finds first: its first group if it has one.
-fn first_match(pattern: &regex::Regex, text: &str, out: &mut Out) -> Result<()> {
-    let found = pattern.captures(text);
-    let group = usize::from(pattern.captures_len() > 1);
-    out.some_text(found.and_then(|found| found.get(group)).map(|found| found.as_str()))
-}
-
-/// PostgreSQL's word borders by the names of the patterns that are matched here.
-pub(crate) fn translated(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('y') => out.push_str("\\b"),
-            Some('Y') => out.push_str("\\B"),
-            Some('m') => out.push_str("\\b{start}"),
-            Some('M') => out.push_str("\\b{end}"),
-            Some('Z') => out.push_str("\\z"),
-            Some(other) => {
-                out.push('\\');
-                out.push(other);
-            }
-            None => out.push('\\'),
-        }
-    }
-    out
-}
-
-/// The letters of an argument of flags.
-fn flags(row: &Row<'_>, at: usize) -> Result<(bool, bool)> {
-    let mut both = (false, false);
-    if row.has(at) {
-        for flag in row.text(at).chars() {
-            match flag {
-                'g' => both.0 = true,
-                'i' => both.1 = true,
-                'c' => both.1 = false,
-                's' => {}
-                other => return exec_err!("invalid regular expression option: \"{other}\""),
-            }
-        }
-    }
-    Ok(both)
-}
-
-pub(crate) const REGEXP_REPLACE: &[Overload] = &[with_optional(&[Text, Text, Text, Text], 1, Text, |row, out| {
-    let (global, ignore_case) = flags(row, 3)?;
-    let pattern = row.pattern(row.text(1), ignore_case, translated)?;
-    let (text, with) = (row.text(0), row.text(2));
-    let mut made = String::with_capacity(text.len());
-    let mut from = 0;
-    for found in pattern.captures_iter(text).take(if global { usize::MAX } else { 1 }) {
-        let Some(whole) = found.get(0) else { continue };
-        made.push_str(text.get(from..whole.start()).unwrap_or_default());
-        let mut chars = with.chars();
-        while let Some(c) = chars.next() {
-            match (c, c == '\\') {
-                (_, false) => made.push(c),
-                (_, true) => match chars.next() {
-                    Some('&') => made.push_str(whole.as_str()),
-                    Some(digit @ '0'..='9') => {
-                        let group = digit.to_digit(10).and_then(|group| usize::try_from(group).ok()).unwrap_or(0);
-                        made.push_str(found.get(group).map_or("", |group| group.as_str()));
-                    }
-                    Some(other) => made.push(other),
-                    None => made.push('\\'),
-                },
-            }
-        }
-        if made.len() > MADE_BYTES_MAX {
-            return exec_err!("out of memory: a replacement makes a text that is too large");
-        }
-        from = whole.end();
-    }
-    made.push_str(text.get(from..).unwrap_or_default());
-    out.text(&made)
-})];
-
-/// Bytes that one replacement may make.
-const MADE_BYTES_MAX: usize = 1 << 28;
-
-pub(crate) const REGEXP_MATCH: &[Overload] = &[with_optional(&[Text, Text, Text], 1, Texts, |row, out| {
-    let (_, ignore_case) = flags(row, 2)?;
-    let pattern = row.pattern(row.text(1), ignore_case, translated)?;
-    let Some(found) = pattern.captures(row.text(0)) else {
-        out.null();
-        return Ok(());
-    };
-    let first = usize::from(pattern.captures_len() > 1);
-    let groups: Vec<Option<&str>> = found.iter().skip(first).map(|group| group.map(|group| group.as_str())).collect();
-    out.texts(&groups)
-})];
-
-/// All matches with the flag `g`, the first else: an array of groups for each.
-pub(crate) const REGEXP_ALL_MATCHES: &[Overload] = &[with_optional(&[Text, Text, Text], 1, TextLists, |row, out| {
-    let (global, ignore_case) = flags(row, 2)?;
-    let pattern = row.pattern(row.text(1), ignore_case, translated)?;
-    let first = usize::from(pattern.captures_len() > 1);
-    let matches = pattern.captures_iter(row.text(0)).take(if global { usize::MAX } else { 1 });
-    let groups = matches.map(|found| found.iter().skip(first).map(|group| group.map(|group| group.as_str())).collect());
-    out.text_lists(&groups.collect::<Vec<Vec<Option<&str>>>>())
-})];
-
-pub(crate) const REGEXP_SPLIT: &[Overload] = &[with_optional(&[Text, Text, Text], 1, Texts, |row, out| {
-    let (_, ignore_case) = flags(row, 2)?;
-    let pattern = row.pattern(row.text(1), ignore_case, translated)?;
-    let text = row.text(0);
-    // An empty match at the ends splits nothing off.
-    let is_split = |found: &regex::Match<'_>| !found.is_empty() || (found.start() > 0 && found.start() < text.len());
-    let (mut parts, mut begin) = (Vec::new(), 0);
-    for found in pattern.find_iter(text).filter(is_split) {
-        parts.push(text.get(begin..found.start()));
-        begin = found.end();
-    }
-    parts.push(text.get(begin..));
-    out.texts(&parts)
-})];
-
-pub(crate) const REGEXP_COUNT: &[Overload] = &[with_optional(&[Text, Text, Int4, Text], 2, Int4, |row, out| {
-    let (_, ignore_case) = flags(row, 3)?;
-    let pattern = row.pattern(row.text(1), ignore_case, translated)?;
-    let text = behind(row, 2)?;
-    out.int(i64::try_from(pattern.find_iter(text).count()).unwrap_or(i64::MAX))
-})];
-
-/// The text from a character on.
-fn behind<'a>(row: &Row<'a>, at: usize) -> Result<&'a str> {
-    let from = if row.has(at) { row.int(at) } else { 1 };
-    let Some(skipped) = from.checked_sub(1).and_then(|from| usize::try_from(from).ok()) else {
-        return exec_err!("invalid value for parameter \"start\": {from}");
-    };
-    let text = row.text(0);
-    let begin = text.char_indices().nth(skipped).map_or(text.len(), |(at, _)| at);
-    Ok(text.get(begin..).unwrap_or_default())
-}
-
-pub(crate) const REGEXP_SUBSTR: &[Overload] = &[with_optional(&[Text, Text, Int4, Int4, Text], 3, Text, |row, out| {
-    let (_, ignore_case) = flags(row, 4)?;
-    let pattern = row.pattern(row.text(1), ignore_case, translated)?;
-    let nth = if row.has(3) { row.int(3) } else { 1 };
-    let Some(skipped) = nth.checked_sub(1).and_then(|nth| usize::try_from(nth).ok()) else {
-        return exec_err!("invalid value for parameter \"n\": {nth}");
-    };
-    out.some_text(pattern.find_iter(behind(row, 2)?).nth(skipped).map(|found| found.as_str()))
-})];
-
-pub(crate) const REGEXP_LIKE: &[Overload] = &[with_optional(&[Text, Text, Text], 1, Bool, |row, out| {
-    let (_, ignore_case) = flags(row, 2)?;
-    out.bool(row.pattern(row.text(1), ignore_case, translated)?.is_match(row.text(0)))
-})];
-
-pub(crate) const SIMILAR_TO: &[Overload] = &[with_optional(&[Text, Text, Text], 1, Bool, |row, out| {
-    let escape = if row.has(2) { row.text(2).chars().next() } else { Some('\\') };
-    // The escape is part of what is compiled, so of the key too.
-    let keyed = format!("{}\u{0}{}", escape.map(String::from).unwrap_or_default(), row.text(1));
-    let pattern = row.pattern(&keyed, false, |keyed| {
-        similar(keyed.split_once('\u{0}').map_or(keyed, |(_, pattern)| pattern), escape)
-    })?;
-    out.bool(pattern.is_match(row.text(0)))
-})];
-
-/// The pattern of SIMILAR TO as a regular expression over the whole text.
-fn similar(pattern: &str, escape: Option<char>) -> String {
-    let mut out = String::from("(?s)^(?:");
-    let mut in_class = false;
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        if Some(c) == escape {
-            out.push_str(&regex::escape(&chars.next().map(String::from).unwrap_or_default()));
-            continue;
-        }
-        match c {
-            '[' => in_class = true,
-            ']' => in_class = false,
-            _ => {}
-        }
-        match c {
-            c if in_class => out.push(c),
-            '%' => out.push_str(".*"),
-            '_' => out.push('.'),
-            '|' | '*' | '+' | '?' | '{' | '}' | '(' | ')' | '[' | ']' => out.push(c),
-            other => out.push_str(&regex::escape(&other.to_string())),
-        }
-    }
-    out.push_str(")$");
-    out
-}
 
 pub(crate) const QUOTE_IDENT: &[Overload] = &[over(&[Text], Text, |row, out| out.text(&quoted_name(row.text(0))))];
 pub(crate) const QUOTE_LITERAL: &[Overload] = &[over(&[Text], Text, |row, out| out.text(&quoted_literal(row.text(0))))];
@@ -441,6 +247,75 @@ pub(crate) const GET_BYTE: &[Overload] = &[over(&[Bytes, Int4], Int4, |row, out|
     }
 })];
 
+/// The byte at a place in place of another.
+pub(crate) const SET_BYTE: &[Overload] = &[over(&[Bytes, Int4, Int4], Bytes, |row, out| {
+    let mut bytes = row.bytes(0).to_vec();
+    let at = place(row.int(1), bytes.len())?;
+    // Of a larger number the lowest eight bits.
+    bytes[at] = row.int(2).to_le_bytes()[0];
+    out.bytes(&bytes)
+})];
+
+/// Bits are counted from the lowest of each byte.
+pub(crate) const GET_BIT: &[Overload] = &[over(&[Bytes, Int8], Int4, |row, out| {
+    let bytes = row.bytes(0);
+    let at = place(row.int(1), bytes.len().saturating_mul(8))?;
+    out.int(i64::from(bytes[at / 8] >> (at % 8) & 1))
+})];
+
+pub(crate) const SET_BIT: &[Overload] = &[over(&[Bytes, Int8, Int4], Bytes, |row, out| {
+    let mut bytes = row.bytes(0).to_vec();
+    let at = place(row.int(1), bytes.len().saturating_mul(8))?;
+    match row.int(2) {
+        0 => bytes[at / 8] &= !(1 << (at % 8)),
+        1 => bytes[at / 8] |= 1 << (at % 8),
+        _ => return exec_err!("new bit must be 0 or 1"),
+    }
+    out.bytes(&bytes)
+})];
+
+fn place(at: i64, places: usize) -> Result<usize> {
+    match usize::try_from(at).ok().filter(|at| *at < places) {
+        Some(at) => Ok(at),
+        None => exec_err!("index {at} out of valid range, 0..{}", places.saturating_sub(1)),
+    }
+}
+
+/// Letters in a line of base64.
+const LINE_LETTERS: usize = 76;
+
+/// A text of ASCII in lines, as PostgreSQL writes base64.
+pub(crate) const IN_LINES: &[Overload] = &[over(&[Text], Text, |row, out| {
+    let text = row.text(0);
+    let lines: Vec<&str> = (0..text.len())
+        .step_by(LINE_LETTERS)
+        .filter_map(|from| text.get(from..text.len().min(from + LINE_LETTERS)))
+        .collect();
+    out.text(&lines.join("\n"))
+})];
+
+/// Bytes as the letters that they are in ASCII, else by their digits to the base of eight.
+pub(crate) const ESCAPED_BYTES: &[Overload] = &[over(&[Bytes], Text, |row, out| {
+    let mut made = String::new();
+    for byte in row.bytes(0) {
+        match byte {
+            b'\\' => made.push_str("\\\\"),
+            0 | 128.. => made.push_str(&format!("\\{byte:03o}")),
+            plain => made.push(char::from(*plain)),
+        }
+    }
+    out.text(&made)
+})];
+
+pub(crate) const CHR: &[Overload] = &[over(&[Int4], Text, |row, out| match row.int(0) {
+    0 => exec_err!("null character not permitted"),
+    below if below < 0 => exec_err!("character number must be positive"),
+    number => match u32::try_from(number).ok().and_then(char::from_u32) {
+        Some(letter) => out.text(letter.encode_utf8(&mut [0; 4])),
+        None => exec_err!("requested character too large for encoding: {number}"),
+    },
+})];
+
 /// The bits that are set.
 pub(crate) const BIT_COUNT: &[Overload] =
     &[over(&[Bytes], Int8, |row, out| out.int(row.bytes(0).iter().map(|byte| i64::from(byte.count_ones())).sum()))];
@@ -512,7 +387,7 @@ pub(crate) const INITCAP: &[Overload] = &[over(&[Text], Text, |row, out| {
 
 #[cfg(test)]
 mod tests {
-    use super::{cut, lower, quoted_literal, quoted_name, similar, translated, upper};
+    use super::{cut, lower, quoted_literal, quoted_name, upper};
 
     /// As PostgreSQL answers in the locale C.UTF-8.
     #[test]
@@ -528,12 +403,5 @@ mod tests {
         assert_eq!(quoted_name("select"), "\"select\"");
         assert_eq!(quoted_literal("it's"), "'it''s'");
         assert_eq!(cut("äöü", 2), "äö");
-    }
-
-    #[test]
-    fn patterns_are_those_of_the_whole_text() {
-        assert!(!regex::Regex::new(&similar("abc", Some('\\'))).unwrap().is_match("xabcx"));
-        assert!(regex::Regex::new(&similar("a%(b|c)_", Some('\\'))).unwrap().is_match("a.xyzbq"));
-        assert_eq!(translated("\\mfoo\\M\\d"), "\\b{start}foo\\b{end}\\d");
     }
 }

@@ -11,23 +11,27 @@ use std::ops::ControlFlow;
 use datafusion_common::TableReference;
 use datafusion_expr::planner::ContextProvider;
 use datafusion_sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, OrderByKind, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins, VisitMut, VisitorMut,
     visit_expressions,
 };
 
-use super::merged::Merged;
-use super::orders::Orders;
+use super::doubles::Doubles;
+use super::merged::merged;
+use super::orders::{Orders, result_name};
+use super::outer_names::outer_names;
 use super::own::{own_columns, own_expressions};
 use super::syntax::{call, text, value_of_rows};
 
 /// Writes whole rows out, the columns that joins merge, and those that ORDER BY computes with; `tables` knows the columns of tables
 /// and views.
 pub fn whole_rows(statement: &mut Statement, tables: &dyn ContextProvider) {
+    merged(statement, tables);
+    outer_names(statement, tables);
     let mut named = WithQueries::default();
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut named);
     let scope = Scope { tables, named: named.0, known: RefCell::default() };
-    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Merged(&scope));
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Doubles::of(&scope));
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Orders::of(&scope));
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Selects(&scope));
 }
@@ -72,6 +76,12 @@ pub(super) struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// The query of WITH that a name stands for, and the names that its first columns are given.
+    pub(super) fn with_query(&self, name: &str) -> Option<(&Query, &[String])> {
+        let WithQuery { query, columns } = self.named.get(name)?.as_ref()?;
+        Some((query, columns))
+    }
+
     /// What is read, with its columns; none of what is not known.
     pub(super) fn relations(&self, from: &[TableWithJoins], depth: usize) -> Vec<(String, Option<Vec<String>>)> {
         factors(from).filter_map(|factor| self.relation(factor, depth)).collect()
@@ -180,6 +190,26 @@ struct Selects<'a>(&'a Scope<'a>);
 impl VisitorMut for Selects<'_> {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let SetExpr::Select(select) = query.body.as_ref() else { return ControlFlow::Continue(()) };
+        let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_mut().map(|order| &mut order.kind) else {
+            return ControlFlow::Continue(());
+        };
+        let values = self.values_of(select);
+        // A name alone is that of a result, as these are called, too.
+        let is_result = |expr: &Expr| match expr {
+            Expr::Identifier(name) => {
+                let name = normalised(name);
+                select.projection.iter().any(|item| result_name(item).is_some_and(|own| own == name))
+            }
+            _ => false,
+        };
+        for order in exprs.iter_mut().filter(|order| !values.is_empty() && !is_result(&order.expr)) {
+            order.expr.visit(&mut own_columns(&values))?;
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.values(select)?;
         // Columns are asked for only where a row is meant: a view is planned for them.
@@ -220,17 +250,31 @@ impl VisitorMut for Selects<'_> {
 }
 
 impl Selects<'_> {
-    /// The values of functions by their names.
-    fn values(&self, select: &mut Select) -> ControlFlow<()> {
+    /// The values of functions by their names, with the columns that they are.
+    fn values_of(&self, select: &Select) -> Vec<(String, Expr)> {
         let values = factors(&select.from).filter_map(value_of_rows);
         let mut values: BTreeMap<String, String> = values.map(|(name, column)| (normalised(name), column)).collect();
         if values.is_empty() {
-            return ControlFlow::Continue(());
+            return Vec::new();
         }
         let relations = self.0.relations(&select.from, 0);
         values.retain(|name, _| !relations.iter().flat_map(|(_, columns)| columns).any(|all| all.contains(name)));
-        let values: Vec<(String, Expr)> =
-            values.into_iter().map(|(name, of)| (name.clone(), column(&name, &of))).collect();
+        values.into_iter().map(|(name, of)| (name.clone(), column(&name, &of))).collect()
+    }
+
+    /// Writes them out.
+    fn values(&self, select: &mut Select) -> ControlFlow<()> {
+        let values = self.values_of(select);
+        if values.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(Expr::Identifier(name)) = item
+                && let Some((_, of)) = values.iter().find(|(known, _)| *known == normalised(name))
+            {
+                *item = SelectItem::ExprWithAlias { expr: of.clone(), alias: name.clone() };
+            }
+        }
         let mut named = own_columns(&values);
         select.projection.visit(&mut named)?;
         select.from.visit(&mut named)?;

@@ -24,6 +24,8 @@ enum Part {
     Group,
     Minus,
     Plus,
+    /// Either of them.
+    Sign,
     /// The sign of a currency, of which the C locale has none: a blank.
     Currency,
     /// `st`, `nd`, `rd` or `th`.
@@ -62,7 +64,7 @@ pub(super) struct Template {
 }
 
 /// Patterns that PostgreSQL has and we have not.
-const NOT_SUPPORTED: [&str; 5] = ["EEEE", "SG", "V", "B", "C"];
+const NOT_SUPPORTED: [&str; 4] = ["EEEE", "V", "B", "C"];
 
 impl Template {
     /// Reads a template.
@@ -88,6 +90,10 @@ impl Template {
         }
         if upper.starts_with("MI") || upper.starts_with("PL") {
             self.parts.push(if upper.starts_with("MI") { Part::Minus } else { Part::Plus });
+            return Ok(2);
+        }
+        if upper.starts_with("SG") {
+            self.parts.push(Part::Sign);
             return Ok(2);
         }
         if upper.starts_with("PR") {
@@ -165,7 +171,7 @@ impl Template {
                     digits.extend(rest.next_if(|c| c.is_ascii_digit() || is_point(c)));
                 }
                 Part::Group => drop(rest.next_if_eq(&',')),
-                Part::Minus | Part::Plus => {
+                Part::Minus | Part::Plus | Part::Sign => {
                     while let Some(skipped) = rest.next_if(|c| c.is_whitespace() || is_sign(c)) {
                         negative |= skipped == '-';
                     }
@@ -306,7 +312,7 @@ impl<'t> Writing<'t> {
         let digits: Vec<char> = text.chars().collect();
         let last = (template.is_tight && template.has_point).then(|| last_shown(&digits, template, blanks)).flatten();
         // What has a place of its own is not written before the digits; a plus of its own says nothing of what is below zero.
-        let has_minus = template.parts.contains(&Part::Minus);
+        let has_minus = template.parts.contains(&Part::Minus) || template.parts.contains(&Part::Sign);
         let has_plus = template.parts.contains(&Part::Plus);
         let is_tight_plus = !has_plus && template.is_tight && template.sign.is_none() && !number.is_negative;
         let sign_is_written = has_minus || is_tight_plus;
@@ -331,6 +337,7 @@ impl<'t> Writing<'t> {
                 Part::Group if self.has_digit => out.push(','),
                 Part::Minus if self.is_negative => out.push('-'),
                 Part::Plus if !self.is_negative => out.push('+'),
+                Part::Sign => out.push(if self.is_negative { '-' } else { '+' }),
                 Part::Currency => out.push(' '),
                 // Neither what is below zero nor what has a fraction is counted.
                 Part::Ordinal { is_upper } if !self.is_negative && !self.template.has_point => {

@@ -30,7 +30,7 @@ const MORE: [&str; 36] = [
 ];
 
 /// Patterns that PostgreSQL has and we have not.
-const NOT_SUPPORTED: [&str; 3] = ["TM", "SP", "FX"];
+const NOT_SUPPORTED: [&str; 2] = ["SP", "FX"];
 
 /// Patterns of what an interval has: the others are of a day in a calendar.
 const OF_INTERVALS: [&str; 27] = [
@@ -62,7 +62,8 @@ pub(super) fn parts(template: &str) -> Result<Vec<Part>> {
     while let Some(first) = rest.chars().next() {
         let mut fill = true;
         let mut at = rest;
-        while let Some(behind) = at.strip_prefix("FM").or_else(|| at.strip_prefix("fm")) {
+        // The names of the locale are English ones, and are not filled up either.
+        while let Some(behind) = ["FM", "fm", "TM", "tm"].iter().find_map(|prefix| at.strip_prefix(prefix)) {
             (fill, at) = (false, behind);
         }
         let known = MORE.iter().chain(&FIELDS).filter(|field| at.starts_with(**field)).max_by_key(|field| field.len());

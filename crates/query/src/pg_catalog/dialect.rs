@@ -899,7 +899,8 @@ fn is_column(argument: &FunctionArg) -> bool {
     matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if column(expr).is_some())
 }
 
-fn has_aggregate(expr: &Expr) -> bool {
+/// Whether an aggregate of PostgreSQL is computed in an expression.
+pub(crate) fn has_aggregate(expr: &Expr) -> bool {
     struct Aggregates;
     impl Visitor for Aggregates {
         type Break = ();

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType as Arrow, SchemaRef};
+use arrow::datatypes::{DataType as Arrow, Field, SchemaRef};
 use datafusion::error::Result;
 use plan::TableName;
 use relation::DataType;
+use relation::schema::{TYPE_NAME, registered_name};
 
 use crate::catalog::{Catalog, Form, Reference};
 use crate::pg_catalog::functions::settings;
@@ -230,15 +231,64 @@ impl Oids {
 fn arrow_columns(schema: &SchemaRef) -> Vec<ListedColumn> {
     let column = |field: &arrow::datatypes::FieldRef| ListedColumn {
         name: field.name().clone(),
-        data_type: arrow_type(field.data_type()),
+        data_type: field_type(field),
         nullable: field.is_nullable(),
         comment: None,
     };
     schema.fields().iter().map(column).collect()
 }
 
+/// Types of fields that say by which name they go: the name, the oid, the length, and what `information_schema` calls it.
+const NAMED: [(&str, i32, i32, &str); 29] = [
+    ("json", 114, -1, "json"),
+    ("jsonb", 3802, -1, "jsonb"),
+    ("uuid", 2950, 16, "uuid"),
+    ("varchar", 1043, -1, "character varying"),
+    ("bpchar", 1042, -1, "character"),
+    ("char", 18, 1, "\"char\""),
+    ("name", 19, 64, "name"),
+    ("void", 2278, 4, "void"),
+    ("record", 2249, -1, "record"),
+    ("pg_node_tree", 194, -1, "pg_node_tree"),
+    ("pg_lsn", 3220, 8, "pg_lsn"),
+    ("oid", 26, 4, "oid"),
+    ("xid", 28, 4, "xid"),
+    ("regclass", 2205, 4, "regclass"),
+    ("regtype", 2206, 4, "regtype"),
+    ("regproc", 24, 4, "regproc"),
+    ("regnamespace", 4089, 4, "regnamespace"),
+    ("int2vector", 22, -1, ARRAY),
+    ("oidvector", 30, -1, ARRAY),
+    ("_json", 199, -1, ARRAY),
+    ("_jsonb", 3807, -1, ARRAY),
+    ("_uuid", 2951, -1, ARRAY),
+    ("_varchar", 1015, -1, ARRAY),
+    ("_bpchar", 1014, -1, ARRAY),
+    ("_char", 1002, -1, ARRAY),
+    ("_name", 1003, -1, ARRAY),
+    ("_oid", 1028, -1, ARRAY),
+    ("_aclitem", 1034, -1, ARRAY),
+    ("text", 25, -1, "text"),
+];
+
+/// The type of a column of an answer, as it is described to a client that asks for one.
+pub(crate) fn field_type(field: &Field) -> PgType {
+    let of_oids = registered_name(field.data_type());
+    let name = of_oids.or_else(|| field.metadata().get(TYPE_NAME).map(String::as_str));
+    let named = name.and_then(|name| NAMED.iter().find(|(known, ..)| *known == name));
+    match named {
+        Some(&(_, oid, length, name)) => PgType { oid, length, modifier: -1, name },
+        None => arrow_type(field.data_type()),
+    }
+}
+
 fn arrow_type(arrow: &Arrow) -> PgType {
-    DataType::from_arrow(arrow).map_or(PgType { oid: 25, length: -1, modifier: -1, name: "text" }, pg_type)
+    match DataType::from_arrow(arrow) {
+        Ok(data_type) => pg_type(data_type),
+        // Of what has fields the document is shown.
+        Err(_) if arrow.is_nested() => pg_type(DataType::Json),
+        Err(_) => pg_type(DataType::Text),
+    }
 }
 
 /// The Postgres type of a column type. Unsigned 64-bit integers are `numeric(20,0)` to a client.
@@ -468,7 +518,7 @@ fn attributes(names: &Names) -> Result<RecordBatch> {
 fn attribute(relation: i32, position: usize, column: &ListedColumn) -> Vec<Cell> {
     let number = i32::try_from(position + 1).unwrap_or(i32::MAX);
     let PgType { oid, length, modifier, name } = column.data_type;
-    let collation = if name == "text" { 100 } else { 0 };
+    let collation = if matches!(name, "text" | "character varying" | "character") { 100 } else { 0 };
     let storage = if length < 0 { "x" } else { "p" };
     row![
         relation,

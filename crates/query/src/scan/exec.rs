@@ -1,7 +1,8 @@
 //! Reads the keys that the planner chose, decodes the columns that are asked for, a batch at a time.
 //!
-//! Point reads and short limited reads run where they are polled: they take microseconds. Everything else runs on a
-//! blocking thread per partition, which stays a few batches ahead of its reader and stops when the reader goes away.
+//! Point reads and short limited reads run where they are polled: they take microseconds. So does a read of what may be few rows, of a
+//! small table or a part of the keys, until it has turned out to be many. Everything else runs on a blocking thread per partition, which
+//! stays a few batches ahead of its reader and stops when the reader goes away.
 
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
@@ -34,6 +35,8 @@ use crate::storage::Storage;
 
 /// Batches that a partition reads ahead of its reader.
 const BATCHES_AHEAD_MAX: usize = 2;
+/// Rows that are read in less time than a thread takes to wake and to be heard.
+const FEW_ROWS_MAX: usize = 256;
 /// Bytes of encoded rows after which a batch is closed before it has its number of rows.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -95,6 +98,14 @@ impl StoredScan {
     pub(crate) fn limited(mut self, limit: Option<usize>) -> Self {
         self.reader.limit = limit;
         self
+    }
+}
+
+impl StoredScan {
+    /// Whether a read may be of few rows: the table has few, or only a part of its keys is read.
+    fn may_be_few(&self, access: &Access) -> bool {
+        let has_few = self.rows.is_some_and(|rows| rows <= FEW_ROWS_MAX as u64);
+        has_few || self.partitions.len() == 1 && !access.is_all()
     }
 }
 
@@ -164,7 +175,13 @@ impl ExecutionPlan for StoredScan {
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let reader = self.reader.clone();
         let access = self.partitions[partition].clone();
-        let stream = if reader.is_short(&access) { reader.here(access) } else { reader.on_thread(access) };
+        let stream = if reader.is_short(&access) {
+            reader.here(access)
+        } else if self.may_be_few(&access) {
+            reader.here_if_few(access)
+        } else {
+            reader.on_thread(access)
+        };
         let counted = stream.inspect(move |batch| {
             if let Ok(batch) = batch {
                 metrics.output_rows().add(batch.num_rows());
@@ -217,6 +234,32 @@ impl Reader {
             futures::stream::iter(batches)
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, batches.flatten()))
+    }
+
+    /// Here if these are few rows, else on a thread from the first of them on.
+    fn here_if_few(self, access: Access) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let batches = futures::stream::once(async move {
+            let few = match self.few(&access) {
+                Ok(None) => return self.on_thread(access).right_stream(),
+                Ok(Some(batches)) => batches.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error.into_datafusion())],
+            };
+            futures::stream::iter(few).left_stream()
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches.flatten()))
+    }
+
+    /// All rows if they are few and make one batch.
+    fn few(&self, access: &Access) -> crate::Result<Option<Vec<RecordBatch>>> {
+        let limit = Some(self.limit.map_or(FEW_ROWS_MAX + 1, |limit| limit.min(FEW_ROWS_MAX + 1)));
+        let mut batches: Vec<RecordBatch> = Vec::new();
+        Self { limit, ..self.clone() }.read(access, &mut |batch| {
+            batches.push(batch);
+            batches.len() == 1
+        })?;
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        Ok((rows <= FEW_ROWS_MAX && batches.len() <= 1).then_some(batches))
     }
 
     fn on_thread(self, access: Access) -> SendableRecordBatchStream {

@@ -59,6 +59,14 @@ impl StoredProvider {
         &self.table.name
     }
 
+    /// About how many rows a read with these conditions looks at; none where that is not known.
+    pub(crate) fn rows_of(&self, filters: &[Expr]) -> Option<u64> {
+        match self.access(filters) {
+            Access::Points(keys) => u64::try_from(keys.len()).ok(),
+            Access::Ranges(_) => self.rows,
+        }
+    }
+
     fn access(&self, filters: &[Expr]) -> Access {
         match self.table.form {
             Form::Keyed => pushdown::access(&self.table.schema, filters),

@@ -13,6 +13,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and tells what it was asked for")]
 
+mod joins;
 mod question;
 mod tape;
 
@@ -40,8 +41,13 @@ const TRIALS_OF_A_DIFFERENCE_MAX: usize = 1500;
 fn main() {
     let slow = std::env::var("SLOW").as_deref() == Ok("1");
     let name = if slow { "postgres agrees" } else { "postgres agrees: left out, SLOW=1 and a server make it run" };
-    let trial = Trial::test(name, || run().map_err(Failed::from)).with_ignored_flag(!slow);
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit()
+    let merged = if slow { "postgres agrees on joined columns" } else { "postgres agrees on joined columns: left out" };
+    let trials = vec![
+        Trial::test(name, || run().map_err(Failed::from)).with_ignored_flag(!slow),
+        Trial::test(merged, || House::new().and_then(|house| joins::differences(&house)).map_err(Failed::from))
+            .with_ignored_flag(!slow),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit()
 }
 
 /// Rows of each table, as text; none is NULL.
@@ -167,6 +173,18 @@ impl House {
             }
         }
         refused.map_or(Outcome::Same, Outcome::Unanswered)
+    }
+
+    /// What PostgreSQL calls the columns of an answer, and what they are called here.
+    fn names(&self, sql: &str) -> Result<(Vec<String>, Vec<String>), String> {
+        let theirs = self.runtime.block_on(self.postgres.prepare(sql)).map_err(|e| e.to_string())?;
+        let theirs = theirs.columns().iter().map(|column| column.name().to_owned());
+        let nothing: Contents = TABLES.iter().map(|_| Vec::new()).collect();
+        let session =
+            Session::new(Memory::new(&self.tables, &nothing), Arc::clone(&self.catalog), Arc::clone(&self.queries));
+        let ours = self.runtime.block_on(session.sql(sql)).map_err(|e| format!("{sql}: {e}"))?;
+        let ours = ours.schema.fields().iter().map(|field| field.name().clone());
+        Ok((theirs.collect(), ours.collect()))
     }
 
     async fn theirs(&self, sql: &str, rows: &Contents) -> Result<Vec<Row>, String> {

@@ -22,7 +22,7 @@ use tracing::debug;
 use super::answer::{Format, Writer};
 use super::{Site, failure};
 use crate::pg::parameter::undeclared;
-use crate::reader::{Param, QueryContext, SqlError};
+use crate::reader::{Param, QueryContext, SqlError, Warning};
 use crate::service::{Protocol, Service, guarded};
 use crate::sql::{Command, command, split};
 
@@ -57,7 +57,7 @@ pub(super) async fn post(site: Site, headers: HeaderMap, body: Result<Bytes, Byt
     match run.answer(&body, format).await {
         Ok((step, warning, chunks)) => {
             let headers = [(header::CONTENT_TYPE.as_str(), format.media_type()), ("tidemill-step", &step.to_string())];
-            let stale = warning.map(|warning| [("tidemill-stale", in_header(&warning))]);
+            let stale = warning.map(|warning| [("tidemill-stale", in_header(&warning.error))]);
             let body = Body::from_stream(run.rest(chunks));
             match stale {
                 Some(stale) => (headers, stale, body).into_response(),
@@ -128,7 +128,7 @@ impl Run {
     }
 
     /// Runs the statement up to its first rows. Returns the step with them, and what of it is out of date.
-    async fn answer(&mut self, body: &[u8], format: Format) -> Result<(u64, Option<SqlError>, Chunks), SqlError> {
+    async fn answer(&mut self, body: &[u8], format: Format) -> Result<(u64, Option<Warning>, Chunks), SqlError> {
         let question = question(body)?;
         self.timeout = self.timeout.min(question.timeout.unwrap_or(Duration::MAX));
         let sql = statement(&question.sql)?;

@@ -30,6 +30,7 @@ use tracing::{debug, info, warn};
 
 use crate::service::Service;
 pub(crate) use types::column;
+pub use types::wire_type;
 
 /// Sockets that may wait for their login beyond the limit of connections; a cancel request is one of them.
 const LOGINS_WAITING: usize = 256;

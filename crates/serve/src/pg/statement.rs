@@ -76,7 +76,7 @@ impl Connection {
         let context = self.session.context.clone();
         let mut answer = self.attend(reader.query(sql, params, &context)).await?;
         if let Some(warning) = answer.warning.take() {
-            self.warn(&warning);
+            self.warn(&warning.error);
         }
         Ok(answer.into())
     }

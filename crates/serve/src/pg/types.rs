@@ -88,6 +88,12 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
     }
 }
 
+/// The oid of the type as which a column of an answer is described to a client, and its modifier.
+pub fn wire_type(field: &Field) -> (u32, i32) {
+    let (wire, modifier) = column(field);
+    (wire.oid(), modifier)
+}
+
 /// The type of an array of texts that go by a name, which is that of the array.
 fn texts(named: Option<&str>) -> Type {
     match named {

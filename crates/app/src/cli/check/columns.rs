@@ -120,7 +120,7 @@ impl Names {
             }
         }
         let mut may_have_more = BTreeMap::new();
-        for table in &known.declared {
+        for table in known.declared.iter().filter(|table| known.may_have_more(table)) {
             let readers = contents.definition.readers_of(std::iter::once(table.clone()));
             may_have_more.extend(readers.into_iter().map(|reader| (reader, table.clone())));
         }

@@ -11,11 +11,13 @@ use project::{Diagnostic, Place, Severity, SourceTable};
 use serde_json::json;
 
 use super::{Context, Outcome, print};
+use crate::counted::counted;
 use crate::dashboards;
 use crate::definition::Definition;
 use crate::grants;
 use crate::known::{self, Known};
 use crate::setup::Setup;
+use crate::unique_key;
 use crate::warehouse::{AbsentTable, Keepable, findings, keepable};
 
 /// What is left unchecked, and why.
@@ -69,16 +71,12 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
         some => format!(", {}", counted(some, "sync")),
     };
     let (models, sources) = (counted(project.models.len(), "model"), counted(project.sources.len(), "source table"));
-    let left = match unchecked.len() {
-        0 => String::new(),
-        some => format!(", {some} not checked"),
+    let found = match unchecked.len() {
+        0 => "no mistake found".to_owned(),
+        some => format!("{some} not checked, no mistake found in the rest"),
     };
-    context.progress(&format!("{models} over {sources}{dashboards}{syncs}: no mistake found{left}"));
+    context.progress(&format!("{models} over {sources}{dashboards}{syncs}: {found}"));
     Ok(Outcome::Ok)
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What is left unchecked as people read it: what waits for one and the same thing is told together.
@@ -139,10 +137,12 @@ fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<
         }
     }
     let mut found = findings(setup, &refused);
+    found.extend(setup.project.sources.iter().flat_map(|table| known::mistaken_types(table, known)));
     downgrade(&mut found, setup, &definition, known);
     found.extend(suspicious(setup, &definition));
     found.extend(grants::faults::findings(setup, &definition, &known.tables, &contents.models));
     found.extend(columns::findings(setup, known, &contents));
+    found.extend(unique_key::findings(setup, &contents.models));
     found.extend(dashboards::check::findings(setup, &known.tables, &contents, &absent, |what, reason| {
         unchecked.push(Unchecked { what, reason });
     }));
@@ -153,7 +153,7 @@ fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<
 /// What models and views say that can be meant, and hardly is.
 fn suspicious(setup: &Setup, definition: &Definition) -> impl Iterator<Item = Diagnostic> {
     let told = definition.models.iter().flat_map(|text| {
-        let told = plan::paths_as_keys(&text.sql).into_iter();
+        let told = plan::suspicions(&text.sql).into_iter();
         told.map(|told| (text.table_name(), told))
     });
     let told: Vec<(TableName, Refusal)> = told.collect();
@@ -184,8 +184,8 @@ fn reason(definition: &Definition, name: &TableName, absent: &[AbsentTable]) -> 
     reasons.join("; ")
 }
 
-/// A column that is not among those that a project declares of a table may be there all the same. Of which of several tables it would be is
-/// not known.
+/// A column that is not among those that a project declares of a table: where that may have more, it may be there all the same. Of which of
+/// several tables it would be is not known.
 fn downgrade(found: &mut [Diagnostic], setup: &Setup, definition: &Definition, known: &Known) {
     let declared: Vec<(&TableName, &Place, BTreeSet<&str>)> = known
         .declared
@@ -201,16 +201,17 @@ fn downgrade(found: &mut [Diagnostic], setup: &Setup, definition: &Definition, k
     for finding in found.iter_mut().filter(|finding| finding.is_error() && is_of_column(&finding.message)) {
         let below = declared.iter().filter(|(.., files)| files.contains(finding.place.file.as_str()));
         let below: Vec<_> = below.map(|(table, place, _)| (*table, *place)).collect();
-        let told = match below.as_slice() {
-            [] => continue,
-            [(table, place)] => format!("The columns of {table} are known as they are declared ({place})"),
-            tables => {
-                let tables: Vec<String> = tables.iter().map(|(table, place)| format!("{table} ({place})")).collect();
-                format!("The columns of {} are known as they are declared", tables.join(" and "))
-            }
-        };
-        finding.severity = Severity::Warning;
-        finding.detail = Some(format!("{told}: `tidemill check --online` asks the source."));
+        if below.is_empty() {
+            continue;
+        }
+        let tables: Vec<String> = below.iter().map(|(table, place)| format!("{table} ({place})")).collect();
+        let tables = tables.join(" and ");
+        finding.detail = Some(format!(
+            "The columns of {tables} are known as they are declared: `tidemill check --online` asks the source."
+        ));
+        if below.iter().any(|(table, _)| known.may_have_more(table)) {
+            finding.severity = Severity::Warning;
+        }
     }
 }
 

@@ -237,16 +237,16 @@ fn document(mapping: &Mapping, row: &[u8]) -> Vec<u8> {
 
 /// Columns of the key that stand nowhere: rows that differ in them alone would be one.
 fn untold(key: &Template, kind: &Kind, mapping: &Mapping) -> Option<Problem> {
-    let (member, words) = match kind {
-        Kind::Hash | Kind::Json => (None, "`key`"),
-        Kind::Set(member) | Kind::Sorted(member, _) => (Some(member), "`key` and `member`"),
+    let (member, words, them) = match kind {
+        Kind::Hash | Kind::Json => (None, "`key` does", "it"),
+        Kind::Set(member) | Kind::Sorted(member, _) => (Some(member), "`key` and `member` do", "them"),
     };
     let is_told = |at: usize| key.has(at) || member.is_some_and(|member| member.has(at));
     let fields = mapping.key_fields().enumerate();
     let lacking: Vec<&str> = fields.filter(|(at, _)| !is_told(*at)).map(|(_, field)| field.column.as_str()).collect();
     (!lacking.is_empty()).then(|| {
-        Problem::new(At::To("key".to_owned()), format!("{words} do not tell all rows apart"))
-            .detail(format!("What identifies a row and is not in them: {}.", lacking.join(", ")))
+        Problem::new(At::To("key".to_owned()), format!("{words} not tell all rows apart"))
+            .detail(format!("What identifies a row and is not in {them}: {}.", lacking.join(", ")))
             .hint(format!("Write it as {{{}}}.", lacking[0]))
     })
 }
@@ -367,7 +367,7 @@ mod tests {
             problems.into_iter().map(|problem| format!("{:?}: {}", problem.at, problem.message)).collect()
         };
         assert_eq!(told(&[]), ["To(\"key\"): `to` names no `key`"]);
-        assert_eq!(told(&[("key", "u:{user_id}")]), ["To(\"key\"): `key` do not tell all rows apart"]);
+        assert_eq!(told(&[("key", "u:{user_id}")]), ["To(\"key\"): `key` does not tell all rows apart"]);
         assert_eq!(told(&[("key", "{user_id}{day}")]), ["To(\"key\"): two values of `key` touch each other"]);
         assert_eq!(told(&[("key", "{name}")]), ["To(\"key\"): `name` of `key` is no column that identifies a row"]);
         assert_eq!(told(&[("key", "{user_id}:{day")]), ["To(\"key\"): a `{` of `key` is not closed"]);

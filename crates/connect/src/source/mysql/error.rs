@@ -266,6 +266,11 @@ pub(crate) fn told(error: &WireError, address: &str) -> String {
     }
 }
 
+/// Whether nobody answers for a server, or not any more.
+pub(crate) fn is_away(error: &WireError) -> bool {
+    matches!(error, WireError::Io(_) | WireError::Closed | WireError::Silent(_))
+}
+
 /// Whether a failure is of our own settings, which are read once: trying again may lock an account, and mends nothing.
 /// All others are the server's: it is looked at again.
 pub(crate) fn ends(error: &WireError) -> bool {

@@ -28,13 +28,13 @@ use super::cascade::Cascades;
 use super::commits::{Since, WAITS, are_shown};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
-use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, told};
+use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, is_away, told};
 use super::kind::Known;
 use super::login::Met;
 use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
 use super::reach::Reach;
 use super::sentry::{LogEnd, Sentry};
-use super::server::{Facts, announce_checksum, end_position, log_end, start_position};
+use super::server::{Facts, REACH, announce_checksum, end_position, log_end, start_position};
 use super::snapshot::{Loaded, Loaders, may_lock};
 use super::statement::Dialect;
 use super::window::Chunk;
@@ -249,7 +249,9 @@ impl Runner {
                 }
                 None => {
                     let address = self.config.address();
-                    (format!("{}, trying again in {} s", told(&error, &address), seconds(pause)), pause)
+                    let message = format!("{}, trying again in {} s", told(&error, &address), seconds(pause));
+                    let hint = if is_away(&error) { format!("\nHint: {REACH}") } else { String::new() };
+                    (format!("{message}{hint}"), pause)
                 }
             };
             tracing::warn!(server = %self.config.address(), %error, wait_ms = pause.as_millis(), "connecting again");

@@ -315,12 +315,15 @@ fn after<'a>(files: impl Iterator<Item = (&'a str, u64)>, file: &str, offset: u6
     Some(rest + bytes.sum::<u64>())
 }
 
+/// What to do where a server is not to be reached.
+pub(crate) const REACH: &str = "Check host and port of the connection, and that the server runs.";
+
 /// A server that cannot be asked right now.
 pub(crate) fn unreachable_server(error: &WireError, config: &MysqlConfig) -> Failure {
     Failure {
         message: format!("cannot reach {}", config.address()),
         detail: told(error, &config.address()),
-        hint: "Check host and port of the connection, and that the server runs.".to_owned(),
+        hint: REACH.to_owned(),
     }
 }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 use arrow::datatypes::FieldRef;
 use bytes::BytesMut;
 use futures::StreamExt;
+use page::view::Stale;
 use page::{Column as GridColumn, Grid, Trouble};
 use pgwire::api::Type;
 use tracing::debug;
 
 use crate::http::answer::type_name;
 use crate::pg::parameter::undeclared;
-use crate::reader::{Lane, Param, QueryContext, SqlError};
+use crate::reader::{About, Lane, Param, QueryContext, SqlError, Warning};
 use crate::service::{Service, guarded};
 use crate::value::{Cells, Column};
 
@@ -36,7 +37,7 @@ pub(super) async fn panel_at(
     values: &[Option<&str>],
     rows_max: usize,
     context: &QueryContext,
-) -> Result<(Grid, Option<String>), Trouble> {
+) -> Result<(Grid, Option<Stale>), Trouble> {
     let patience = service.limits.statement_timeout.unwrap_or(PATIENCE).min(PATIENCE);
     let late = || SqlError::new("57014", "the statement took too long for this page").hint("Run it in the console.");
     let answer = tokio::time::timeout(patience, guarded(rows(service, sql, values, rows_max, context))).await;
@@ -54,7 +55,7 @@ async fn rows(
     values: &[Option<&str>],
     rows_max: usize,
     context: &QueryContext,
-) -> Result<(Grid, Option<String>), SqlError> {
+) -> Result<(Grid, Option<Stale>), SqlError> {
     let _turn = service.panels.acquire().await.map_err(|_| SqlError::internal("no statement may run"))?;
     let context = &QueryContext { lane: Lane::Page, ..context.clone() };
     let params = match values {
@@ -75,11 +76,22 @@ async fn rows(
             break;
         }
     }
-    let stale = answer.warning.map(|warning| {
-        let (detail, hint) = (warning.detail.unwrap_or_default(), warning.hint.unwrap_or_default());
-        sentences([warning.message.as_str(), detail.as_str(), hint.as_str()])
-    });
-    Ok((grid, stale))
+    Ok((grid, answer.warning.map(stale)))
+}
+
+/// What a tile says of a warning.
+fn stale(warning: Warning) -> Stale {
+    let Warning { error: SqlError { message, detail, hint, .. }, why, about } = warning;
+    let (detail, hint) = (detail.unwrap_or_default(), hint.unwrap_or_default());
+    let all = |first: &str| sentences([first, detail.as_str(), hint.as_str()]);
+    let line = match about {
+        About::Age(Some(age_us)) => format!("Out of date: true {} ago", page::number::seconds(age_us as f64 / 1e6)),
+        About::Age(None) => "Out of date, for how long is not known".to_owned(),
+        About::Held => "Not as the project says".to_owned(),
+        About::Statement => message.clone(),
+    };
+    let why = if about == About::Statement { all(&message) } else { all(&why) };
+    Stale { line, whole: all(&message), why }
 }
 
 /// Texts as sentences one behind the other; empty ones are none.

@@ -438,7 +438,8 @@ async fn of_tables(
         }
     }
     if fine > 0 {
-        checks.push(Check::ok("tables", format!("{fine} tables can be captured")));
+        let tables = if fine == 1 { "table" } else { "tables" };
+        checks.push(Check::ok("tables", format!("{fine} {tables} can be captured")));
     }
 }
 
