@@ -162,6 +162,11 @@ impl Test {
         if !self.declared.mistake.is_empty() {
             return Tested::without_answer(Verdict::Error, Reason::of(&self.declared.mistake));
         }
+        if !self.declared.path.is_empty() {
+            let reason = "it is a statement of its own, and those are not run yet\nHint: The generic tests of YAML are: unique, not_null, \
+                          accepted_values and relationships of a column.";
+            return Tested::without_answer(Verdict::NotRun, Reason::of(reason));
+        }
         if self.declared.sql.is_empty() {
             let reason = "it is of no kind that is known here\nHint: unique, not_null, accepted_values and relationships of a column \
                           are, with a `where` that is plain SQL.";
@@ -252,6 +257,7 @@ mod tests {
             error_if: String::new(),
             limit: None,
             mistake: String::new(),
+            path: String::new(),
         };
         Test { node: TableName::new("public", "a"), declared }
     }

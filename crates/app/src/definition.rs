@@ -309,9 +309,10 @@ impl Definition {
     }
 }
 
-/// Why a model has no text: the first mistake in its file, or what its loader says.
+/// Why a model has no text: the first mistake in its file, or in what it calls or is made of, or what its loader says.
 fn why_broken(setup: &Setup, model: &project::Parked) -> String {
-    match setup.errors().find(|finding| finding.place.file == model.file) {
+    let of_file = setup.errors().find(|finding| finding.place.file == model.file);
+    match of_file.or(model.mistake.as_ref()) {
         Some(found) => {
             let of = |part: &Option<String>| part.clone().unwrap_or_default();
             at_place(&found.place, &found.message, &of(&found.detail), &of(&found.hint))

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use plan::{TableName, delimited};
-use project::{Column, DataTest};
+use project::{Column, DataTest, Dependency, SingularTest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -55,6 +55,9 @@ pub struct Declared {
     /// Why it cannot be run as it is written, with the place.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mistake: String,
+    /// The file of a statement of its own; empty of a test that YAML declares.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
 }
 
 /// A column whose values are those of a column of another table or model.
@@ -78,11 +81,49 @@ pub fn of(setup: &Setup) -> Vec<Documented> {
         let said = documented(setup, name, model.description.as_ref(), &model.columns, &model.tests);
         Documented { tags: model.tags.clone(), owner: owner(&model.meta), ..said }
     });
+    // One that has no text is tested all the same: that there is no answer is what came of it.
+    let parked = setup.project.parked.iter().map(|model| {
+        let name = TableName::new(&model.schema, &model.alias);
+        documented(setup, name, model.description.as_ref(), &model.columns, &model.tests)
+    });
     let says_something = |of: &Documented| {
         let lists = [of.columns.is_empty(), of.references.is_empty(), of.tags.is_empty(), of.tests.is_empty()];
         of.description.is_some() || !of.owner.is_empty() || lists.contains(&false)
     };
-    tables.chain(models).filter(says_something).collect()
+    let mut all: Vec<Documented> = tables.chain(models).collect();
+    for of in parked {
+        // Of two that want one name the one with a text has it.
+        if !all.iter().any(|known| (&known.schema, &known.name) == (&of.schema, &of.name)) {
+            all.push(of);
+        }
+    }
+    for test in &setup.project.singular_tests {
+        let name = tested(setup, test);
+        let declared = Declared::singular(test);
+        match all.iter_mut().find(|of| (&of.schema, &of.name) == (&name.schema, &name.name)) {
+            Some(of) => of.tests.push(declared),
+            None => all.push(Documented { tests: vec![declared], ..documented(setup, name, None, &[], &[]) }),
+        }
+    }
+    all.retain(says_something);
+    all
+}
+
+/// What a singular test is listed under: the first table or model that it refers to, and where it refers to none, its own name.
+fn tested(setup: &Setup, test: &SingularTest) -> TableName {
+    let mut referred = test.depends_on.iter().filter_map(|of| match of {
+        Dependency::Model(name) => model_name(setup, name),
+        Dependency::Source { source, table } => Some(TableName::new(source, table)),
+    });
+    referred.next().unwrap_or_else(|| TableName::new(&setup.project.profile.schema, &test.name))
+}
+
+/// The full name of a model, also of one that has no text.
+fn model_name(setup: &Setup, name: &str) -> Option<TableName> {
+    let parked = || setup.project.parked.iter().find(|model| model.model == name);
+    let model = setup.project.model(name).map(|model| (&model.schema, &model.alias));
+    let (schema, alias) = model.or_else(|| parked().map(|model| (&model.schema, &model.alias)))?;
+    Some(TableName::new(schema, alias))
 }
 
 fn documented(
@@ -128,6 +169,25 @@ fn declared(setup: &Setup, name: &TableName, test: &DataTest) -> Declared {
         error_if: said("error_if"),
         limit: test.config.get("limit").and_then(Json::as_u64),
         mistake: test.mistake.clone().unwrap_or_default(),
+        path: String::new(),
+    }
+}
+
+impl Declared {
+    /// A statement of its own, which is not run.
+    fn singular(test: &SingularTest) -> Self {
+        Self {
+            name: test.name.clone(),
+            column: String::new(),
+            severity: "error".to_owned(),
+            sql: String::new(),
+            fail_calc: String::new(),
+            warn_if: String::new(),
+            error_if: String::new(),
+            limit: None,
+            mistake: String::new(),
+            path: test.file.clone(),
+        }
     }
 }
 
@@ -193,9 +253,7 @@ pub fn referring(setup: &Setup, test: &DataTest) -> Option<Referring> {
 fn referred(setup: &Setup, to: &str) -> Option<(String, String)> {
     let names: Vec<&str> = to.split(['\'', '"']).skip(1).step_by(2).collect();
     match (to.trim_start_matches(['{', ' ']), names.as_slice()) {
-        (text, [.., name]) if text.starts_with("ref") => {
-            setup.project.model(name).map(|model| (model.schema.clone(), model.alias.clone()))
-        }
+        (text, [.., name]) if text.starts_with("ref") => model_name(setup, name).map(|name| (name.schema, name.name)),
         (_, [source, table]) => Some(((*source).to_owned(), (*table).to_owned())),
         _ => None,
     }

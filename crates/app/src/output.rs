@@ -30,6 +30,8 @@ pub enum Form {
     Boolean,
     /// A document, as it is.
     Document,
+    /// An array, of one dimension or more, of what is of this form.
+    Array(&'static Self),
 }
 
 impl Form {
@@ -38,20 +40,33 @@ impl Form {
         if let Some(name) = field.metadata().get(TYPE_NAME) {
             return Self::named(name);
         }
-        match DataType::from_arrow(field.data_type()) {
-            Ok(DataType::Bool) => Self::Boolean,
-            Ok(DataType::Json) => Self::Document,
-            Ok(
-                DataType::Int16
-                | DataType::Int32
-                | DataType::Int64
-                | DataType::UInt64
-                | DataType::Float32
-                | DataType::Float64
-                | DataType::Decimal { .. },
-            ) => Self::Number,
+        DataType::from_arrow(field.data_type()).map_or(Self::Text, Self::of_type)
+    }
+
+    fn of_type(data_type: DataType) -> Self {
+        match data_type {
+            DataType::Bool => Self::Boolean,
+            DataType::Json => Self::Document,
+            DataType::Array(element) => Self::array_of(Self::of_type(*element)),
+            DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt64
+            | DataType::Float32
+            | DataType::Float64
+            | DataType::Decimal { .. } => Self::Number,
             _ => Self::Text,
         }
+    }
+
+    fn array_of(element: Self) -> Self {
+        Self::Array(match element {
+            Self::Array(inner) => inner,
+            Self::Text => &Self::Text,
+            Self::Number => &Self::Number,
+            Self::Boolean => &Self::Boolean,
+            Self::Document => &Self::Document,
+        })
     }
 
     /// The form of a type of the Postgres wire, by its name.
@@ -60,7 +75,7 @@ impl Form {
             "bool" => Self::Boolean,
             "json" | "jsonb" => Self::Document,
             "int2" | "int4" | "int8" | "oid" | "float4" | "float8" | "numeric" => Self::Number,
-            _ => Self::Text,
+            _ => name.strip_prefix('_').map_or(Self::Text, |element| Self::array_of(Self::named(element))),
         }
     }
 
@@ -70,9 +85,36 @@ impl Form {
             (Self::Boolean, "t" | "true") => "true".to_owned(),
             (Self::Boolean, "f" | "false") => "false".to_owned(),
             (Self::Number | Self::Document, _) if is_json() => text.to_owned(),
+            (Self::Array(element), _) => match array(text) {
+                Some(value) => element.json_of(&value),
+                // With bounds of its own: `[0:1]={1,2}`.
+                None => quoted(text),
+            },
             _ => quoted(text),
         }
     }
+
+    /// The same of an array of texts, which may be one of arrays.
+    fn json_of(self, value: &Value) -> String {
+        match value {
+            Value::Null => "null".to_owned(),
+            Value::Array(values) => {
+                let items: Vec<String> = values.iter().map(|value| self.json_of(value)).collect();
+                format!("[{}]", items.join(","))
+            }
+            other => self.json(&other.to_string()),
+        }
+    }
+}
+
+/// An array as PostgreSQL writes it, whose values are texts; none where it is no such text.
+fn array(text: &str) -> Option<Value> {
+    let dimensions = text.chars().take_while(|c| *c == '{').count().max(1);
+    let mut data_type = DataType::Text;
+    for _ in 0..dimensions {
+        data_type = DataType::array(data_type).ok()?;
+    }
+    Value::parse(data_type, text).ok()
 }
 
 fn quoted(text: &str) -> String {
@@ -244,6 +286,19 @@ mod tests {
             r#"{"n":"NaN","b":false,"d":"{","t":"\"","none":null}"#,
         ];
         assert_eq!(table.json(), format!("[{}]", wanted.join(",")));
+    }
+
+    #[test]
+    fn arrays_are_arrays_of_what_they_hold() {
+        let of = |name: &str, text: &str| Form::named(name).json(text);
+        assert_eq!(of("_int4", "{1,NULL,3}"), "[1,null,3]");
+        assert_eq!(of("_numeric", "{{1.50,2},{3,4}}"), "[[1.50,2],[3,4]]");
+        assert_eq!(of("_text", r#"{a,"b, \"c\"","NULL",NULL,""}"#), r#"["a","b, \"c\"","NULL",null,""]"#);
+        assert_eq!(of("_bool", "{t,f}"), "[true,false]");
+        assert_eq!(of("_jsonb", r#"{"{\"a\": 1}"}"#), r#"[{"a": 1}]"#);
+        assert_eq!(of("_int4", "{}"), "[]");
+        assert_eq!(of("_int4", "[0:1]={1,2}"), r#""[0:1]={1,2}""#);
+        assert_eq!(of("record", "(1,a)"), r#""(1,a)""#);
     }
 
     /// As `select sum(a), sum(b), c as sum_2` names them.

@@ -146,7 +146,12 @@ impl Reader for InstanceReader {
         let message = match (facts.started && !facts.ready, facts.under_way()) {
             (false, _) => facts.message(now).line(),
             (true, loading) if loading.is_empty() => format!("nothing was loaded yet; {}", facts.message(now).line()),
-            (true, loading) => format!("not all was loaded yet: {loading}; {}", facts.message(now).line()),
+            // What is built is said with what is loaded.
+            (true, loading) => {
+                let troubles = Reason::joined(facts.troubles(now));
+                let said = if troubles.is_empty() { String::new() } else { format!("; {}", troubles.line()) };
+                format!("not all was loaded yet: {loading}{said}")
+            }
         };
         Health { started: facts.started, ready: facts.ready, is_well, message }
     }

@@ -26,11 +26,12 @@ pub struct Graph {
     pub edges: Vec<(String, String)>,
 }
 
-/// A test, by the node that it is declared on, and by its name.
+/// A test, by the node that it is declared on, by its name, and by its file where it is a statement of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Candidate {
     pub node: String,
     pub test: String,
+    pub path: String,
 }
 
 /// How far a criterion goes along the graph; none where it does not.
@@ -100,19 +101,20 @@ fn meant(graph: &Graph, tests: &[Candidate], criterion: &str, unfit: &mut Unfit)
             }
             return Ok(found);
         }
-        // All that are known here are declared in YAML.
-        "test_type" => return Ok(of_tests(&|_| matches!(value, "generic" | "data"))),
+        "test_type" => {
+            return Ok(of_tests(&|test| match value {
+                "data" => true,
+                "generic" => test.path.is_empty(),
+                "singular" => !test.path.is_empty(),
+                _ => false,
+            }));
+        }
         "fqn" => Box::new(|node| {
             let short = node.name.split_once('.').map_or(node.name.as_str(), |(_, short)| short);
             !node.is_source && (is_match(value, short) || is_match(value, &node.name))
         }),
         "tag" => Box::new(|node| node.tags.iter().any(|tag| is_match(value, tag))),
-        "path" | "file" => Box::new(|node| {
-            let folder = value.trim_end_matches('/');
-            let is_below = node.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-            let is_file = method == "file" && node.path.rsplit('/').next() == Some(folder);
-            !node.path.is_empty() && (is_below || is_file || is_match(folder, &node.path))
-        }),
+        "path" | "file" => Box::new(|node| is_at_path(method, value, &node.path)),
         "source" => Box::new(|node| {
             let source = node.name.split_once('.').map_or("", |(source, _)| source);
             node.is_source && (is_match(value, source) || is_match(value, &node.name))
@@ -137,7 +139,11 @@ fn meant(graph: &Graph, tests: &[Candidate], criterion: &str, unfit: &mut Unfit)
         }
     }
     // Of a test alone, by its name, as dbt does.
-    let is_named = |test: &Candidate| method == "fqn" && own.is_empty() && is_match(value, &test.test);
+    let is_named = |test: &Candidate| match method {
+        "fqn" => own.is_empty() && is_match(value, &test.test),
+        "path" | "file" => is_at_path(method, value, &test.path),
+        _ => false,
+    };
     if own.is_empty() && !tests.iter().any(is_named) {
         unfit.push((criterion.to_owned(), likely(graph, tests, method, value)));
     }
@@ -167,6 +173,14 @@ fn likely(graph: &Graph, tests: &[Candidate], method: &str, value: &str) -> Opti
     }
     let is_it = |node: &&Node| value == node.name || value == short(node);
     of(true).find(is_it).filter(|_| method == "fqn").map(|node| format!("source:{}", node.name))
+}
+
+/// Whether a file is the one that is meant, or below the folder that is.
+fn is_at_path(method: &str, value: &str, path: &str) -> bool {
+    let folder = value.trim_end_matches('/');
+    let is_below = path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    let is_file = method == "file" && path.rsplit('/').next() == Some(folder);
+    !path.is_empty() && (is_below || is_file || is_match(folder, path))
 }
 
 /// The method of a value that names none.
@@ -241,7 +255,11 @@ mod tests {
         let edges =
             [("shop.orders", "public.trade"), ("public.trade", "public.today"), ("shop.users", "public.people")];
         let edges = edges.map(|(below, reader)| (below.to_owned(), reader.to_owned())).to_vec();
-        let test = |node: &str, test: &str| Candidate { node: node.to_owned(), test: test.to_owned() };
+        let test = |node: &str, test: &str| Candidate {
+            node: node.to_owned(),
+            test: test.to_owned(),
+            path: if test == "people_are_known" { format!("tests/{test}.sql") } else { String::new() },
+        };
         let tests = vec![
             test("shop.orders", "unique"),
             test("shop.users", "unique"),
@@ -299,6 +317,11 @@ mod tests {
             ("models/ads/today.sql", "", "today"),
             ("today.sql people", "", "today people"),
             ("people_are_known", "", "people"),
+            ("tests", "", ""),
+            ("path:tests", "", "people"),
+            ("tests/people_are_known.sql", "", "people"),
+            ("test_type:singular", "", "people"),
+            ("test_type:generic,tag:nightly", "", "trade today"),
             ("", "source:shop tag:nightly", "people"),
             ("nothing", "", ""),
         ] {

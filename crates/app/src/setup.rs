@@ -247,6 +247,7 @@ fn leave_out_broken(project: &mut Project, findings: &[Diagnostic]) {
     let broken: BTreeSet<&str> =
         findings.iter().filter(|finding| finding.is_error()).map(|finding| finding.place.file.as_str()).collect();
     for model in project.models.extract_if(.., |model| broken.contains(model.file.as_str())) {
+        let mistake = findings.iter().find(|finding| finding.is_error() && finding.place.file == model.file).cloned();
         project.parked.push(project::Parked {
             model: model.name,
             schema: model.schema,
@@ -254,7 +255,11 @@ fn leave_out_broken(project: &mut Project, findings: &[Diagnostic]) {
             materialized: model.materialized,
             file: model.file,
             reason: "there is a mistake in it".to_owned(),
+            mistake,
             personal: project::marks(&model.columns),
+            description: model.description,
+            columns: model.columns,
+            tests: model.tests,
         });
     }
     let is_broken = |table: &project::SourceTable| {

@@ -338,6 +338,8 @@ fn tests(facts: &Facts, _now: i64) -> Columns {
         details(&told),
         hints(&told),
         ("sql", declared(|of| &of.sql)),
+        // Where it is a statement of its own; empty of what YAML declares.
+        ("path", declared(|of| &of.path)),
     ]
 }
 

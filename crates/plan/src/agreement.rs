@@ -529,9 +529,8 @@ fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
             },
         },
         Expr::AggregateFunction(function) if function.func.name() == "string_agg" => {
-            match &function.params.args[..] {
-                [value, between] => are_texts(value, between, schema)?,
-                _ => {}
+            if let [value, between] = &function.params.args[..] {
+                are_texts(value, between, schema)?;
             }
             false
         }

@@ -48,6 +48,10 @@ impl Loader<'_> {
                 _ => "its text could not be made".to_owned(),
             };
             let patch = self.properties.models.get(&draft.name);
+            let mistake = match broken {
+                Some(need) if draft.text.is_some() => root(need, &by_name, &edges, &done),
+                _ => draft.mistake.clone(),
+            };
             self.project.parked.push(Parked {
                 model: draft.name.clone(),
                 schema: draft.relation.schema.clone(),
@@ -55,7 +59,11 @@ impl Loader<'_> {
                 materialized: draft.materialized,
                 file: draft.file.to_owned(),
                 reason,
+                mistake,
                 personal: patch.map(|patch| marks(&patch.columns)).unwrap_or_default(),
+                description: patch.and_then(|patch| patch.description.clone()),
+                columns: patch.map(|patch| patch.columns.clone()).unwrap_or_default(),
+                tests: patch.map(|patch| patch.tests.clone()).unwrap_or_default(),
             });
         }
     }
@@ -96,6 +104,23 @@ impl Loader<'_> {
         let quoted = ['\'', '"'].into_iter().find_map(|q| text.find(&format!("{q}{name}{q}")));
         quoted.map_or_else(|| Place::file(file), |offset| Place::at(file, text, offset))
     }
+}
+
+/// The mistake for which there is nothing of a model: its own, or one of what it needs, however far below.
+fn root(
+    name: &str,
+    by_name: &BTreeMap<&str, &Draft<'_>>,
+    edges: &graph::Edges,
+    done: &BTreeSet<String>,
+) -> Option<Diagnostic> {
+    let (mut open, mut seen) = (vec![name.to_owned()], BTreeSet::new());
+    while let Some(name) = open.pop().filter(|name| seen.insert(name.clone())) {
+        if let Some(mistake) = by_name.get(name.as_str()).and_then(|draft| draft.mistake.clone()) {
+            return Some(mistake);
+        }
+        open.extend(edges.get(&name).into_iter().flatten().filter(|need| !done.contains(*need)).cloned());
+    }
+    None
 }
 
 fn referred_models(draft: &Draft<'_>) -> Vec<String> {

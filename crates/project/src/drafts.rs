@@ -31,6 +31,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) relation: Relation,
     /// What went wrong in the first pass; told only if the second one finds nothing.
     pub(crate) first_pass: Option<Diagnostic>,
+    /// The first mistake for which it has no text, wherever that stands.
+    pub(crate) mistake: Option<Diagnostic>,
     pub(crate) text: Option<Mapped>,
 }
 
@@ -60,24 +62,29 @@ impl<'a> Loader<'a> {
         });
         self.remove_duplicates(&mut drafts);
         for draft in &mut drafts {
-            let errors = self.errors();
+            let before = self.found.len();
             self.settle(draft, &first);
-            draft.compiled &= self.errors() == errors;
+            draft.stop(self.error_since(before));
         }
-        for clashing in self.check_clashes(&drafts) {
-            drafts[clashing].compiled = false;
+        for (clashing, mistake) in self.check_clashes(&drafts) {
+            drafts[clashing].stop(Some(mistake));
         }
         self.world.models.extend(drafts.iter().map(|draft| (draft.name.clone(), known(draft))));
         let world = Arc::new(std::mem::take(&mut self.world));
         for draft in &mut drafts {
+            let before = self.found.len();
             self.second_pass(draft, &world);
+            if draft.text.is_none() {
+                draft.mistake = draft.mistake.take().or_else(|| self.error_since(before));
+            }
         }
         self.finish(drafts);
         world
     }
 
-    fn errors(&self) -> usize {
-        self.found.iter().filter(|finding| finding.is_error()).count()
+    /// The first error among what was found since there were so many findings.
+    fn error_since(&self, before: usize) -> Option<Diagnostic> {
+        self.found.get(before..)?.iter().find(|finding| finding.is_error()).cloned()
     }
 
     /// In the first pass a reference to any file finds a model.
@@ -118,7 +125,9 @@ impl<'a> Loader<'a> {
         fqn.pop();
         fqn.push(name.clone());
         let mut config = self.outer_config(&name, &fqn);
+        let before = self.found.len();
         let compiled = self.engine.add_model(file, text, self.found);
+        let mistake = self.error_since(before);
         let mut references = Vec::new();
         let mut first_pass = None;
         if compiled {
@@ -134,7 +143,7 @@ impl<'a> Loader<'a> {
             first_pass = collected.mistakes.into_iter().next();
         }
         let (materialized, relation) = (Materialized::View, Relation { schema: String::new(), name: String::new() });
-        Draft { name, file, fqn, compiled, config, references, materialized, relation, first_pass, text: None }
+        Draft { name, file, fqn, compiled, config, references, materialized, relation, first_pass, mistake, text: None }
     }
 
     /// The configs from outside of the file: folders, then the YAML beside it.
@@ -209,6 +218,7 @@ impl<'a> Loader<'a> {
                 self.found.push(warning.detail("Models are maintained continuously: there is no run around them."));
             }
         }
+        crate::unread::configs(&draft.config, self.found);
         let default = Relation { schema: self.world.profile.schema.clone(), name: draft.name.clone() };
         let node = node(&draft.name, draft.file, &draft.fqn, &default, &draft.config);
         let custom = |key: &str| draft.config.text(key).map_or(Json::Null, Json::from);
@@ -243,7 +253,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Two things of one name in one schema, and models in schemas that are not the user's. Answers which models have no place of their own.
-    fn check_clashes(&mut self, drafts: &[Draft<'_>]) -> Vec<usize> {
+    fn check_clashes(&mut self, drafts: &[Draft<'_>]) -> Vec<(usize, Diagnostic)> {
         let mut clashing = Vec::new();
         let mut taken: BTreeMap<Relation, String> = BTreeMap::new();
         let read = self.project.sources.iter().map(|table| (&table.source, &table.name));
@@ -261,16 +271,16 @@ impl<'a> Loader<'a> {
             };
             if RESERVED_SCHEMAS.contains(&relation.schema.as_str()) {
                 let message = format!("`{}` is a schema of the system: no model can be in it", relation.schema);
-                self.found.push(Diagnostic::error(place(), message));
-                clashing.push(at);
+                clashing.push((at, Diagnostic::error(place(), message)));
             }
             let this = format!("model `{}`", draft.name);
             if let Some(other) = taken.insert(relation.clone(), this.clone()) {
                 let message = format!("{this} and {other} are both {}", relation.quoted());
-                self.found.push(Diagnostic::error(place(), message).hint("Give one of them another schema or alias."));
-                clashing.push(at);
+                let hint = "Give one of them another schema or alias.";
+                clashing.push((at, Diagnostic::error(place(), message).hint(hint)));
             }
         }
+        self.found.extend(clashing.iter().map(|(_, mistake)| mistake.clone()));
         clashing
     }
 
@@ -311,6 +321,14 @@ impl<'a> Loader<'a> {
             return;
         }
         draft.text = Some(Mapped { text, map });
+    }
+}
+
+impl Draft<'_> {
+    /// It has no text, because of this, where it is anything.
+    fn stop(&mut self, mistake: Option<Diagnostic>) {
+        self.compiled &= mistake.is_none();
+        self.mistake = self.mistake.take().or(mistake);
     }
 }
 

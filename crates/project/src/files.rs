@@ -37,7 +37,7 @@ impl Files {
         Self { texts, ..Self::default() }
     }
 
-    /// Reads the SQL and YAML files of a project folder.
+    /// Reads the SQL, YAML and Markdown files of a project folder.
     ///
     /// A `profiles.yml` that the folder does not have is taken from where dbt looks for it: `$DBT_PROFILES_DIR`, then `~/.dbt`.
     /// Hidden folders and dbt's own products (`target`, `dbt_packages`, `logs`) are left out. A folder without
@@ -116,14 +116,17 @@ impl Files {
     }
 
     fn read_file(&mut self, full: &Path, path: String) {
-        if !["sql", "yml", "yaml"].iter().any(|e| has_extension(&path, e)) {
+        let is_of = |extensions: &[&str]| extensions.iter().any(|extension| has_extension(&path, extension));
+        if !is_of(&["sql", "yml", "yaml", "md"]) {
             self.others.insert(path);
             return;
         }
         match text_of(full) {
-            Ok(text) => self.texts.insert(path, text),
-            Err(reason) => self.unreadable.insert(path, reason),
-        };
+            Ok(text) => _ = self.texts.insert(path, text),
+            // Descriptions may stand in it: nothing else.
+            Err(_) if is_of(&["md"]) => _ = self.others.insert(path),
+            Err(reason) => _ = self.unreadable.insert(path, reason),
+        }
     }
 
     fn read_user_profiles(&mut self) {

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use crate::connection::ConnectionKind;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean, tidy};
+use crate::docs::Docs;
 use crate::drafts::{Loader, RESERVED_SCHEMAS};
 use crate::files::{Files, folder_of, has_extension, stem};
 use crate::jinja::macros::Macros;
@@ -18,7 +19,7 @@ use crate::jinja::scope::{Known, Relation, Render, Subject, World};
 use crate::jinja::{Engine, YamlJinja, functions};
 use crate::model::{Materialized, Parked, Project, SourceTable, UnreadTable};
 use crate::properties::{self, Properties};
-use crate::{connection, dashboard, data_test, profile, role, settings, sync, yaml};
+use crate::{connection, dashboard, data_test, profile, role, settings, singular, sync, unread, yaml};
 
 /// What is not in the files: the command line and the environment.
 #[derive(Debug, Clone, Default)]
@@ -47,44 +48,8 @@ pub fn load(files: &Files, options: &Options) -> (Project, Vec<Diagnostic>) {
     for (file, reason) in files.unreadable() {
         found.push(Diagnostic::error(Place::file(file), "this file cannot be read").detail(reason));
     }
-    unread_yet(files, &mut found);
     tidy(&mut found);
     (project, found)
-}
-
-/// Folders, and a file, of what is described and not there yet.
-const NOT_YET: [(&str, &str); 5] = [
-    ("apis/", "APIs"),
-    ("jobs/", "jobs"),
-    ("alerts.yml", "alerts"),
-    ("seeds/", "seeds"),
-    ("snapshots/", "snapshots of dbt"),
-];
-/// What to do instead.
-const INSTEAD_OF_SEEDS: &str =
-    "A table at the source has such rows, or a model of them: `select * from (values (1, 'a')) as t(id, name)`.";
-
-/// Says of what is declared and read by nobody yet that it is so.
-fn unread_yet(files: &Files, found: &mut Vec<Diagnostic>) {
-    for (path, what) in NOT_YET {
-        // SQL elsewhere may be anything's.
-        let extensions: &[&str] = match path {
-            "seeds/" => &["csv"],
-            "snapshots/" => &["sql", "yml", "yaml"],
-            _ => &["yml", "yaml"],
-        };
-        let is_of = |file: &&str| extensions.iter().any(|extension| has_extension(file, extension));
-        let all = files.iter().map(|(file, _)| file).chain(files.others());
-        let mut of = all.filter(|file| file.starts_with(path)).filter(is_of);
-        if let Some(first) = of.next() {
-            let warning =
-                Diagnostic::warning(Place::file(first), format!("{what} are not there yet: this is not read"));
-            let others = of.next().is_some().then(|| format!("Nor is what else is in {path}."));
-            let instead = (path == "seeds/").then(|| INSTEAD_OF_SEEDS.to_owned());
-            let hints: Vec<String> = others.into_iter().chain(instead).collect();
-            found.push(warning.maybe_hint((!hints.is_empty()).then(|| hints.join(" "))));
-        }
-    }
 }
 
 fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Diagnostic>) -> Project {
@@ -109,7 +74,8 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
 
     let (connections, broken_connections) = connection::read(files, &jinja, found);
     let before = found.len();
-    let properties = properties::read(files, &settings.model_paths, &jinja, found);
+    let docs = Docs::read(files, &settings.docs_paths, &project_name, found);
+    let properties = properties::read(files, &settings.model_paths, &jinja, &docs, found);
     let mut half_read: BTreeSet<String> =
         // A test that cannot be read says nothing of what is kept, or of who reads it.
         found[before..]
@@ -122,7 +88,8 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     world.macros = Arc::new(macros);
     let seeds = files.others().filter(|path| has_extension(path, "csv"));
     let folders: Vec<String> = settings.model_paths.iter().chain(&settings.macro_paths).cloned().collect();
-    let snapshots = files.iter().map(|(path, _)| path).filter(|path| folder_of(path, &folders).is_none());
+    let snapshots = files.iter().map(|(path, _)| path).filter(|path| !has_extension(path, "md"));
+    let snapshots = snapshots.filter(|path| folder_of(path, &folders).is_none());
     world.no_models = seeds.chain(snapshots).map(stem).map(str::to_owned).collect();
 
     let (profile, vars) = (world.profile.clone(), world.vars.clone());
@@ -151,14 +118,21 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
             materialized: Materialized::Table,
             file: file.to_owned(),
             reason: "its file cannot be read".to_owned(),
+            mistake: None,
             personal: patch.map(|patch| role::marks(&patch.columns)).unwrap_or_default(),
+            description: patch.and_then(|patch| patch.description.clone()),
+            columns: patch.map(|patch| patch.columns.clone()).unwrap_or_default(),
+            tests: patch.map(|patch| patch.tests.clone()).unwrap_or_default(),
         });
     }
     let mistakes = data_test::check(files, &settings, &properties, &world, found);
     let of_models = project.models.iter_mut().flat_map(|model| &mut model.tests);
-    for test in of_models.chain(project.sources.iter_mut().flat_map(|table| &mut table.tests)) {
+    let of_parked = project.parked.iter_mut().flat_map(|model| &mut model.tests);
+    for test in of_models.chain(of_parked).chain(project.sources.iter_mut().flat_map(|table| &mut table.tests)) {
         test.mistake = mistakes.get(&test.place).cloned();
     }
+    project.singular_tests = singular::read(files, &settings, &engine, &world);
+    unread::files(files, &settings, found);
     role::read(files, &jinja, &mut project, found);
     project.syncs = sync::read(files, &jinja, &project, found);
     project

@@ -41,6 +41,8 @@ pub struct Project {
     pub half_read: BTreeSet<String>,
     /// Folders of which a file with a mistake stops what is in it, and nothing else.
     pub parts: Vec<String>,
+    /// Data tests that are statements of their own, by file.
+    pub singular_tests: Vec<SingularTest>,
     /// What macros logged with `log(…, info=True)`.
     pub notes: Vec<Note>,
     /// Variables in force.
@@ -73,7 +75,7 @@ impl Project {
 }
 
 /// A model that is left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Parked {
     /// Its name.
     pub model: String,
@@ -87,8 +89,17 @@ pub struct Parked {
     pub file: String,
     /// Why.
     pub reason: String,
+    /// The first mistake for which it has no text, in its own file, in a macro that it calls or in an ephemeral model that it is made
+    /// of; none where it is told elsewhere.
+    pub mistake: Option<Diagnostic>,
     /// What its YAML says of its columns: it may serve as it was.
     pub personal: Marks,
+    /// What the YAML says about it.
+    pub description: Option<String>,
+    /// What the YAML says about its columns.
+    pub columns: Vec<Column>,
+    /// Tests of the model and of its columns: they have no answer.
+    pub tests: Vec<DataTest>,
 }
 
 /// A table of a source that is left out.
@@ -249,6 +260,17 @@ impl DataTest {
     pub fn is_enabled(&self) -> bool {
         self.config.get("enabled").and_then(Json::as_bool).unwrap_or(true)
     }
+}
+
+/// A data test that is a statement of its own, in the folder of tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SingularTest {
+    /// The file's name.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// What it refers to, in order of appearance, as far as that was found out.
+    pub depends_on: Vec<Dependency>,
 }
 
 /// A table of a source.

@@ -275,6 +275,13 @@ fn listen(reader: &mut Reader<'_>, output: &Node, key: &str, default: ListenSpec
     ListenSpec { addr, explicit: true }
 }
 
+impl ListenSpec {
+    /// An address and a port, or a port of this machine alone: `127.0.0.1:5433`, `localhost:5433`, `5433`. Port 0 is a free one.
+    pub fn given(text: &str) -> Option<Self> {
+        address(text).map(|addr| Self { addr, explicit: true })
+    }
+}
+
 fn address(text: &str) -> Option<SocketAddr> {
     if let Ok(port) = text.parse() {
         return Some(loopback(port));

@@ -7,9 +7,11 @@ use serde_json::Value as Json;
 use crate::config;
 use crate::connection::Pattern;
 use crate::diagnostic::{Diagnostic, Place, Severity, alone, did_you_mean};
+use crate::docs::Docs;
 use crate::files::{Files, folder_of, has_extension};
 use crate::jinja::YamlJinja;
 use crate::model::{Column, DataTest, SourceTable};
+use crate::unread;
 use crate::yaml::{self, Data, Node, Reader};
 
 const TOP_KEYS: &[&str] = &[
@@ -126,7 +128,7 @@ const TEST_CONFIG_KEYS: &[&str] = &[
     "alias",
     "group",
 ];
-/// Keys below which Jinja is rendered later or never.
+/// Keys below which Jinja is rendered later or never; descriptions are rendered with the project's docs.
 const UNRENDERED: &[&str] = &["description", "tests", "data_tests", "loaded_at_query", "pre-hook", "post-hook"];
 
 /// What a YAML file says about a model.
@@ -156,12 +158,19 @@ pub(crate) struct Properties {
 }
 
 /// Reads all YAML files in the models' folders.
-pub(crate) fn read(files: &Files, folders: &[String], jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Properties {
+pub(crate) fn read(
+    files: &Files,
+    folders: &[String],
+    jinja: &YamlJinja,
+    docs: &Docs,
+    found: &mut Vec<Diagnostic>,
+) -> Properties {
     let mut properties = Properties { incomplete: !unreadable(files, folders).is_empty(), ..Properties::default() };
     for (file, text) in files.below(folders, &["yml", "yaml"]) {
         match yaml::parse(file, text) {
             Ok(mut node) => {
                 jinja.render(&mut node, file, UNRENDERED, found);
+                jinja.describe(&mut node, file, docs, found);
                 properties.file(&mut Reader { file, found }, &node);
             }
             Err(error) => {
@@ -185,6 +194,7 @@ impl Properties {
             return;
         }
         reader.check_keys(node, "a file of properties", TOP_KEYS, Severity::Warning);
+        unread::top(reader, node);
         for model in reader.items(node, "models") {
             self.model(reader, model);
         }
@@ -199,6 +209,7 @@ impl Properties {
         }
         let Some(name) = reader.name(node, "name", "the model") else { return };
         reader.check_keys(node, &format!("model `{name}`"), MODEL_KEYS, Severity::Warning);
+        unread::model(reader, node);
         let place = name_place(reader, node);
         if let Some(first) = self.models.get(&name) {
             let error = Diagnostic::error(place, format!("model `{name}` is described twice"));
@@ -218,6 +229,7 @@ impl Properties {
         }
         let Some(name) = reader.name(node, "name", "the source") else { return };
         reader.check_keys(node, &format!("source `{name}`"), SOURCE_KEYS, Severity::Warning);
+        unread::source(reader, node);
         if let Some(database) = node.get("database").filter(|n| !n.is_null()) {
             let warning = Diagnostic::warning(database.place(reader.file), "`database` of a source has no effect");
             reader.found.push(warning.hint("Name the server's database in `schema`."));
@@ -238,6 +250,7 @@ impl Properties {
         }
         let Some(name) = reader.name(node, "name", "the table") else { return };
         reader.check_keys(node, &format!("table `{source_name}.{name}`"), TABLE_KEYS, Severity::Warning);
+        unread::source(reader, node);
         let place = name_place(reader, node);
         let same = |d: &&DeclaredTable| d.table.source == source_name && d.table.name == name;
         if let Some(first) = self.tables.iter().find(same) {
@@ -404,6 +417,7 @@ fn columns(reader: &mut Reader<'_>, node: &Node) -> (Vec<Column>, Vec<DataTest>)
         }
         let Some(name) = reader.name(column, "name", "the column") else { continue };
         reader.check_keys(column, &format!("column `{name}`"), COLUMN_KEYS, Severity::Warning);
+        unread::model(reader, column);
         tests.extend(self::tests(reader, column, Some(&name)));
         let config = column.get("config");
         let mut meta = object(column.get("meta"));

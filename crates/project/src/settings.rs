@@ -66,6 +66,10 @@ pub(crate) struct Settings {
     pub(crate) model_paths: Vec<String>,
     pub(crate) macro_paths: Vec<String>,
     pub(crate) test_paths: Vec<String>,
+    pub(crate) seed_paths: Vec<String>,
+    pub(crate) snapshot_paths: Vec<String>,
+    /// Where `{% docs … %}` are looked for.
+    pub(crate) docs_paths: Vec<String>,
     pub(crate) models: ConfigTree,
     /// Search orders of `adapter.dispatch` by namespace.
     pub(crate) dispatch: BTreeMap<String, Vec<String>>,
@@ -89,6 +93,7 @@ pub(crate) fn read(file: &Node, found: &mut Vec<Diagnostic>) -> Settings {
     }
     reader.check_keys(file, "dbt_project.yml", KEYS, Severity::Warning);
     let name = reader.name(file, "name", "dbt_project.yml").unwrap_or_default();
+    crate::unread::project(file, reader.found);
     for hook in ["on-run-start", "on-run-end"] {
         if let Some(node) = file.get(hook).filter(|node| !node.is_null()) {
             let warning = Diagnostic::warning(node.place(FILE), format!("`{hook}` is not run"))
@@ -96,10 +101,27 @@ pub(crate) fn read(file: &Node, found: &mut Vec<Diagnostic>) -> Settings {
             reader.found.push(warning);
         }
     }
+    let model_paths = paths(&mut reader, file, "model-paths", "source-paths", "models");
+    let macro_paths = paths(&mut reader, file, "macro-paths", "macro-paths", "macros");
+    let test_paths = paths(&mut reader, file, "test-paths", "test-paths", "tests");
+    let seed_paths = paths(&mut reader, file, "seed-paths", "data-paths", "seeds");
+    let snapshot_paths = paths(&mut reader, file, "snapshot-paths", "snapshot-paths", "snapshots");
+    let analysis_paths = paths(&mut reader, file, "analysis-paths", "analysis-paths", "analyses");
+    let mut docs_paths = reader.texts(file, "docs-paths");
+    if docs_paths.is_empty() {
+        docs_paths = [&model_paths, &macro_paths, &test_paths, &seed_paths, &snapshot_paths, &analysis_paths]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+    }
     Settings {
-        model_paths: paths(&mut reader, file, "model-paths", "source-paths", "models"),
-        macro_paths: paths(&mut reader, file, "macro-paths", "macro-paths", "macros"),
-        test_paths: paths(&mut reader, file, "test-paths", "test-paths", "tests"),
+        model_paths,
+        macro_paths,
+        test_paths,
+        seed_paths,
+        snapshot_paths,
+        docs_paths,
         models: file.get("models").map(|node| tree(&mut reader, node)).unwrap_or_default(),
         dispatch: dispatch(&mut reader, file),
         name,

@@ -106,8 +106,9 @@ impl Key {
 pub(crate) fn parse(file: &str, text: &str) -> Result<Node, Diagnostic> {
     let documents = MarkedYamlOwned::load_from_str(text).map_err(|error| {
         let place = Place::new(file, error.marker().line(), error.marker().col() + 1);
-        let found = Diagnostic::error(place, format!("this is not YAML: {}", error.info()));
-        found.maybe_hint(next_move(error.info()).map(str::to_owned))
+        let info = in_its_quotes(error.info(), text, &place);
+        let found = Diagnostic::error(place, format!("this is not YAML: {info}"));
+        found.maybe_hint(next_move(&info).map(str::to_owned))
     })?;
     let mut documents = documents.iter();
     let Some(first) = documents.next() else {
@@ -122,9 +123,20 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Node, Diagnostic> {
     Source { file, text, offsets }.node(first)
 }
 
+/// What the parser says of a text in quotes, which are the double ones to it in any case.
+fn in_its_quotes(info: &str, text: &str, at: &Place) -> String {
+    let line = at.line.checked_sub(1).and_then(|line| text.lines().nth(line)).unwrap_or_default();
+    let before: String = line.chars().take(at.column.saturating_sub(1)).collect();
+    match before.trim_end().ends_with('\'') {
+        true => info.replace("double-quoted", "single-quoted"),
+        false => info.to_owned(),
+    }
+}
+
 /// What to do about what the parser says, where it does not say so itself.
 fn next_move(info: &str) -> Option<&'static str> {
-    const MOVES: [(&str, &str); 6] = [
+    const MOVES: [(&str, &str); 7] = [
+        ("after single-quoted scalar", "Within single quotes a quote is written twice: 'it''s'."),
         ("tab", "Indent by blanks."),
         (
             "expected '-' indicator",

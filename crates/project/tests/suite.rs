@@ -8,13 +8,13 @@
 //! | `load [TARGET]` | | all findings, then the graph |
 //! | `sql MODEL` | | the rendered text |
 //! | `origin MODEL WORD…` | | where each occurrence of the words in the text came from |
-//! | `show models`, `sources`, `connections`, `dashboards`, `syncs`, `profile`, `notes` | | what was loaded |
+//! | `show models`, `sources`, `connections`, `dashboards`, `syncs`, `profile`, `tests`, `notes` | | what was loaded |
 
 use std::path::Path;
 
 use project::{
-    Connection, ConnectionKind, Dashboard, DataTest, Dependency, Diagnostic, Files, Model, Options, Project, Sync,
-    SyncPart, load,
+    Connection, ConnectionKind, Dashboard, DataTest, Dependency, Diagnostic, Files, Model, Options, Project,
+    SingularTest, Sync, SyncPart, load,
 };
 use testkit::{Block, Driver};
 
@@ -72,7 +72,13 @@ impl Case {
             }
         }
         for parked in &self.project.parked {
-            out += &format!("parked {}: {}\n", parked.model, parked.reason);
+            let mistake = parked.mistake.as_ref().filter(|mistake| mistake.place.file != parked.file);
+            let why = mistake.map(|mistake| format!(", by {}: {}", mistake.place, mistake.message)).unwrap_or_default();
+            let tests = match parked.tests.len() {
+                0 => String::new(),
+                tests => format!(", with {tests} tests"),
+            };
+            out += &format!("parked {}: {}{why}{tests}\n", parked.model, parked.reason);
         }
         let project = &self.project;
         out +=
@@ -105,6 +111,7 @@ impl Case {
             "profile" => vec![format!("{:#?}", self.project.profile)],
             "dashboards" => self.project.dashboards.iter().map(dashboard).collect(),
             "syncs" => self.project.syncs.iter().map(sync).collect(),
+            "tests" => self.project.singular_tests.iter().map(singular).collect(),
             "notes" => self.project.notes.iter().map(|note| format!("{}: {}", note.model, note.text)).collect(),
             other => return Err(format!("nothing to show for `{other}`")),
         };
@@ -122,6 +129,11 @@ fn dependency(dependency: &Dependency) -> String {
         Dependency::Model(name) => name.clone(),
         Dependency::Source { source, table } => format!("{source}.{table}"),
     }
+}
+
+fn singular(test: &SingularTest) -> String {
+    let of: Vec<String> = test.depends_on.iter().map(dependency).collect();
+    format!("{} ({}) of {}", test.name, test.file, if of.is_empty() { "-".to_owned() } else { of.join(", ") })
 }
 
 fn model(model: &Model) -> String {

@@ -10,7 +10,7 @@ use tokio_postgres::error::{DbError, ErrorPosition};
 use tokio_postgres::{AsyncMessage, SimpleQueryMessage};
 
 use super::failure::Rejected;
-use super::{Context, Outcome, print};
+use super::{Context, Outcome, is_unheard, print};
 use crate::ages::Ages;
 use crate::clock::{Clock, WallClock};
 use crate::delivery::figures;
@@ -135,6 +135,9 @@ pub(super) async fn watch(context: &Context) -> anyhow::Result<Outcome> {
         let text = status_text(context, &answers);
         // To the corner, the new text, and nothing of the old one behind each line or below: no flicker.
         print(&if in_place { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text });
+        if is_unheard() {
+            return Ok(Outcome::Ok);
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct CaptureArgs {
     /// A file with the password
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Where messages go: stdout, kafka, none, or the path of a file [default: stdout]
+    /// Where messages go: stdout (or -), kafka, none, or the path of a file [default: stdout]
     #[arg(long, value_name = "PLACE")]
     to: Option<String>,
     /// Which tables: 'exclude: *.*, include: shop.*'
@@ -197,6 +197,8 @@ impl CaptureArgs {
         }
         match self.to.as_deref() {
             None => {}
+            // As it is everywhere else.
+            Some("-") => say("producer", "stdout".to_owned(), "--to"),
             Some(word @ ("stdout" | "kafka" | "none")) => say("producer", word.to_owned(), "--to"),
             Some(path) => {
                 say("producer", "file".to_owned(), "--to");

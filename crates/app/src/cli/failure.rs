@@ -54,7 +54,14 @@ impl fmt::Display for Rejected {
 /// An error with all its causes as people read it: a message, and lines that begin with `Detail: ` and `Hint: `.
 pub(crate) fn text(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
-    error.chain().skip(1).for_each(|cause| text.push_str(&format!("\nDetail: {cause}")));
+    let mut last = text.clone();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Many an error says its cause itself.
+        if !last.contains(&cause) {
+            text.push_str(&format!("\nDetail: {cause}"));
+        }
+        last = cause;
+    }
     store_hint(error).into_iter().for_each(|hint| text.push_str(&format!("\nHint: {hint}")));
     text
 }
@@ -120,6 +127,16 @@ fn store_hint(error: &anyhow::Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_that_is_said_already_is_not_said_again() {
+        let refused = std::io::Error::other("connection refused");
+        let error = anyhow::Error::new(refused).context("input/output error: connection refused");
+        assert_eq!(
+            text(&error.context("cannot log in")),
+            "cannot log in\nDetail: input/output error: connection refused"
+        );
+    }
 
     #[test]
     fn the_parts_of_a_text_are_found_again() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::users::{known_role, tell};
-use super::{Context, Outcome, print};
+use super::{Context, Outcome, print, print_once};
 use crate::clock::{Clock as _, WallClock};
 use crate::output::Table;
 use crate::setup::Setup;
@@ -49,13 +49,16 @@ pub(super) async fn run(context: &Context, command: KeysCommand) -> anyhow::Resu
             }
             let now = WallClock.now_us();
             let ends = expires.map(|days| now + i64::from(days) * DAY_US);
-            let word = users::change(&setup.data, |users| users::add_key(users, &name, &role, now, ends))?;
-            // Shown whatever comes next: it is nowhere else.
-            match context.json {
-                true => print(&serde_json::json!({"key": name, "token": word}).to_string()),
-                false => print(&word),
-            }
-            context.progress("this is the key; it is not shown again");
+            users::change(&setup.data, |users| {
+                let word = users::add_key(users, &name, &role, now, ends)?;
+                // Shown before it is kept: it is nowhere else, and one that nobody has got lets nobody in.
+                print_once(&match context.json {
+                    true => serde_json::json!({"key": name, "token": word}).to_string(),
+                    false => word,
+                })?;
+                context.progress("this is the key; it is not shown again");
+                Ok(())
+            })?;
             tell(context, &setup.data, "key added", &name).await
         }
         KeysCommand::Remove { name } => {

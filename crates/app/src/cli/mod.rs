@@ -31,7 +31,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -264,15 +264,45 @@ pub(crate) fn failed<'a>(findings: impl Iterator<Item = &'a project::Diagnostic>
     serde_json::json!({"error": error, "findings": findings.map(failure::finding).collect::<Vec<_>>()})
 }
 
-/// A line of results, on stdout.
+/// A line of results, on stdout. One that cannot be written fails the command, which goes on: see [`unwritten`].
 pub(crate) fn print(line: &str) {
     HAS_PRINTED.store(true, Ordering::Relaxed);
-    // Whoever read our output may have stopped reading: that is their wish.
-    writeln!(std::io::stdout(), "{line}").ok();
+    if let Err(error) = written(line) {
+        UNWRITTEN.get_or_init(|| error);
+    }
 }
+
+/// A line of results that is nowhere else, such as a generated password. Errors: nobody has got it.
+pub(crate) fn print_once(line: &str) -> anyhow::Result<()> {
+    HAS_PRINTED.store(true, Ordering::Relaxed);
+    written(line).map_err(|error| anyhow::anyhow!("nothing was changed: {NOT_WRITTEN}\nDetail: {error}"))
+}
+
+fn written(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+const NOT_WRITTEN: &str = "the output cannot be written";
 
 /// Whether something was printed: a program that asks for JSON gets one document, a result or an error.
 static HAS_PRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Why results could not be written, where they could not.
+static UNWRITTEN: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Whether nobody gets what is printed any more.
+pub(crate) fn is_unheard() -> bool {
+    UNWRITTEN.get().is_some()
+}
+
+/// What is said where results could not be written. Whoever read them may have stopped reading: that is their wish, and nothing is said
+/// of it.
+fn unwritten() -> Option<String> {
+    let error = UNWRITTEN.get().filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe)?;
+    Some(format!("error: {NOT_WRITTEN}\nDetail: {error}"))
+}
 
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
@@ -282,7 +312,13 @@ pub fn main() -> ExitCode {
         if asks_for_json && error.use_stderr() {
             print(&serde_json::json!({"error": usage(&error)}).to_string());
         }
-        error.exit()
+        // Help that somebody asks for is a result.
+        if let Err(failed) = error.print()
+            && !error.use_stderr()
+        {
+            UNWRITTEN.get_or_init(|| failed);
+        }
+        exit(u8::try_from(error.exit_code()).unwrap_or(2))
     });
     crate::process::keep_to_owner();
     start_logging(&cli);
@@ -309,13 +345,30 @@ pub fn main() -> ExitCode {
     if let (true, Some(told), false) = (context.json, told, HAS_PRINTED.load(Ordering::Relaxed)) {
         print(&told.to_string());
     }
-    match outcome {
-        Ok(Outcome::Ok) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) | Err(_) => ExitCode::from(1),
-        Ok(Outcome::Usage) => ExitCode::from(2),
-        Ok(Outcome::Pending) => ExitCode::from(3),
-        Ok(Outcome::Interrupted) => ExitCode::from(130),
+    let code = match outcome {
+        Ok(Outcome::Ok) => 0,
+        Ok(Outcome::Failed) | Err(_) => 1,
+        Ok(Outcome::Usage) => 2,
+        Ok(Outcome::Pending) => 3,
+        Ok(Outcome::Interrupted) => 130,
+    };
+    ExitCode::from(ended(code))
+}
+
+/// How the process ends: as its command did, unless nobody has got the results.
+fn ended(code: u8) -> u8 {
+    match unwritten() {
+        None => code,
+        Some(said) => {
+            writeln!(std::io::stderr(), "{said}").ok();
+            if matches!(code, 0 | 3) { 1 } else { code }
+        }
     }
+}
+
+/// Ends the process before there is anything to be ended.
+fn exit(code: u8) -> ! {
+    std::process::exit(i32::from(ended(code)))
 }
 
 /// What is wrong with a command line, for programs.
@@ -362,8 +415,9 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Users { command } => users::run(context, command).await,
         Command::Keys { command } => keys::run(context, command).await,
         Command::Completions { shell } => {
-            HAS_PRINTED.store(true, Ordering::Relaxed);
-            clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end());
             Ok(Outcome::Ok)
         }
         Command::Simulate(args) => simulate::run(context, args).await,

@@ -27,7 +27,7 @@ pub(crate) struct TestArgs {
 
 /// What is asked to know what is selected.
 const KNOWN: [&str; 4] = [
-    "select node, test, \"column\" from tidemill.tests",
+    "select node, test, \"column\", path from tidemill.tests",
     "select schema || '.' || model, path, tags from tidemill.models",
     "select schema || '.' || \"table\", tags from tidemill.tables",
     "select upstream, downstream from tidemill.lineage",
@@ -84,7 +84,7 @@ async fn selected(context: &Context, asked: &mut Asked<'_>, args: &TestArgs) -> 
         edges: edges.rows.iter().map(|row| (cell(row, 0), cell(row, 1))).collect(),
     };
     let candidates: Vec<Candidate> =
-        tests.rows.iter().map(|row| Candidate { node: cell(row, 0), test: cell(row, 1) }).collect();
+        tests.rows.iter().map(|row| Candidate { node: cell(row, 0), test: cell(row, 1), path: cell(row, 3) }).collect();
     let chosen = match select(&graph, &candidates, &args.select, &args.exclude) {
         Ok(chosen) => chosen,
         Err(error) => {

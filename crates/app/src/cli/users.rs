@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::{Context, Outcome, print};
+use super::{Context, Outcome, print, print_once};
 use crate::audit::Audit;
 use crate::clock::WallClock;
 use crate::control::{self, Order, Ordered, Reply};
@@ -55,32 +55,30 @@ pub(super) async fn run(context: &Context, command: UsersCommand) -> anyhow::Res
     // What is wrong with the project's files keeps nobody from mending who may log in.
     let setup = Setup::load(&context.global)?;
     let data = setup.data.clone();
-    let (name, what, password) = match command {
+    let (name, what) = match command {
         UsersCommand::List => return list(context, &data),
         UsersCommand::Add { name, role, password_stdin } => {
             known_role(&setup, &role)?;
             let password = Password::new(password_stdin)?;
-            users::change(&data, |users| users::add(users, &name, &password.text, &role))?;
-            (name, "user added", Some(password))
+            users::change(&data, |users| {
+                users::add(users, &name, &password.text, &role)?;
+                password.show(context, &name)
+            })?;
+            (name, "user added")
         }
         UsersCommand::Passwd { name, password_stdin } => {
             let password = Password::new(password_stdin)?;
-            users::change(&data, |users| users::change_password(users, &name, &password.text))?;
-            (name, "password changed", Some(password))
+            users::change(&data, |users| {
+                users::change_password(users, &name, &password.text)?;
+                password.show(context, &name)
+            })?;
+            (name, "password changed")
         }
         UsersCommand::Remove { name } => {
             users::change(&data, |users| users::remove(users, &name))?;
-            (name, "user removed", None)
+            (name, "user removed")
         }
     };
-    // Shown whatever comes next: it is nowhere else.
-    if let Some(generated) = password.filter(|password| password.is_generated) {
-        match context.json {
-            true => print(&serde_json::json!({"user": name, "password": generated.text}).to_string()),
-            false => print(&generated.text),
-        }
-        context.progress("this is the password; it is not shown again");
-    }
     tell(context, &data, what, &name).await
 }
 
@@ -134,6 +132,18 @@ struct Password {
 }
 
 impl Password {
+    /// Shows one that was generated, before it is kept: one that nobody has got lets nobody in.
+    fn show(&self, context: &Context, name: &str) -> anyhow::Result<()> {
+        if self.is_generated {
+            print_once(&match context.json {
+                true => serde_json::json!({"user": name, "password": self.text}).to_string(),
+                false => self.text.clone(),
+            })?;
+            context.progress("this is the password; it is not shown again");
+        }
+        Ok(())
+    }
+
     fn new(from_stdin: bool) -> anyhow::Result<Self> {
         if !from_stdin {
             return Ok(Self { text: serve::generated_password(), is_generated: true });

@@ -542,7 +542,7 @@ impl Courier {
     fn note_down(&self, down: &Down) {
         let mut failure = down.failure.clone();
         if failure.hint.is_empty() && !down.is_ours {
-            failure.hint = "It is tried again by itself.".to_owned();
+            failure.hint = format!("It is tried again by itself, every {} s at last.", AWAY_LONGEST.as_secs());
         }
         let message = in_one_line(&failure);
         tracing::warn!(sync = %self.of.sync, destination = %self.of.settings.connection, "{message}");

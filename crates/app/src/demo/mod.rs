@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::bail;
+use project::ListenSpec;
 
 pub use self::files::files;
 use self::folder::Folder;
@@ -37,6 +38,10 @@ pub struct DemoOptions {
     pub vars: BTreeMap<String, serde_json::Value>,
     /// Where it keeps its data, and leaves it; none for a temporary folder.
     pub data: Option<PathBuf>,
+    /// Where it listens; none for the usual ports, or the next free ones.
+    pub pg: Option<ListenSpec>,
+    /// See `pg`.
+    pub http: Option<ListenSpec>,
     /// Ends by itself after so many seconds of being up.
     pub seconds: Option<u64>,
     /// Prints the addresses and errors only.
@@ -61,7 +66,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     }
     terminal.line(&format!("a simulated shop, kept in {}", folder.path().display()));
     let mut heart = Heart::new().await;
-    let instance = start(&folder, options.vars).await?;
+    let instance = start(&folder, options.vars, (options.pg, options.http)).await?;
     let ended = up(&instance, &mut terminal, (options.seconds, options.json), &mut heart).await;
     terminal.line("stopping");
     let stopped = instance.stop().await;
@@ -71,9 +76,15 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(folder: &Folder, vars: BTreeMap<String, serde_json::Value>) -> anyhow::Result<Instance> {
+async fn start(
+    folder: &Folder,
+    vars: BTreeMap<String, serde_json::Value>,
+    (pg, http): (Option<ListenSpec>, Option<ListenSpec>),
+) -> anyhow::Result<Instance> {
     let options = project::Options { vars, ..project::Options::default() };
-    let setup = Setup::from_files(folder.path(), &files(), &options, Some(folder.path()));
+    let mut setup = Setup::from_files(folder.path(), &files(), &options, Some(folder.path()));
+    let profile = &mut setup.project.profile;
+    (profile.pg, profile.http) = (pg.unwrap_or(profile.pg), http.unwrap_or(profile.http));
     if setup.has_errors() {
         bail!("the demo's project cannot be loaded: {}", said(&setup.findings));
     }

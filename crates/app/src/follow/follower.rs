@@ -61,6 +61,8 @@ pub(super) struct Follower {
     /// Those of which the source sends no more. They are loaded again by the next one that can, which the engine is told before
     /// anything comes of them: it takes nothing of a table that is parked.
     halted: BTreeSet<TableId>,
+    /// Why tables are loaded again, as was said last, until they are.
+    doubts: BTreeMap<TableId, String>,
     /// Facts of tables that are true from the next batch on.
     learned: BTreeMap<TableId, OwnFacts>,
     /// Tables that are looked for.
@@ -121,6 +123,7 @@ impl Follower {
             brought: BTreeSet::new(),
             halted: BTreeSet::new(),
             learned: BTreeMap::new(),
+            doubts: BTreeMap::new(),
             absent: Vec::new(),
             parked: Vec::new(),
             looks_for_more: false,
@@ -436,7 +439,9 @@ impl Follower {
         let pending = connect::Load::Pending { cursor: None };
         for id in std::mem::take(&mut self.brought) {
             if self.followed.iter().any(|table| table.id == id && table.load == pending) {
-                let reason = "it was left before the first rows of its load had come".to_owned();
+                // What it is loaded again for is still the reason.
+                let begun_anew = || "its source was begun anew before the first rows of its load had come".to_owned();
+                let reason = self.doubts.get(&id).cloned().unwrap_or_else(begun_anew);
                 self.hold_in_doubt(id, reason).await?;
             }
         }
@@ -731,7 +736,8 @@ impl Follower {
     fn note(&mut self, event: &SourceEvent) {
         match event {
             SourceEvent::Batch(batch) => self.note_batch(batch),
-            SourceEvent::Reload { table, .. } => {
+            SourceEvent::Reload { table, reason } => {
+                self.doubts.insert(*table, reason.clone());
                 let followed = self.followed.iter_mut().find(|followed| followed.id == *table);
                 followed.into_iter().for_each(|table| table.load = connect::Load::Pending { cursor: None });
                 self.brought.remove(table);
@@ -776,6 +782,9 @@ impl Follower {
         }
         self.brought.extend(batch.tables.iter().map(|(id, _)| *id));
         for chunk in &batch.chunks {
+            if chunk.complete {
+                self.doubts.remove(&chunk.table);
+            }
             let Some(followed) = self.followed.iter_mut().find(|followed| followed.id == chunk.table) else { continue };
             followed.load = match chunk.complete {
                 true => connect::Load::Complete,
@@ -788,7 +797,9 @@ impl Follower {
 /// A table that keeps its columns is followed with those that are known of it.
 fn as_known(mut facts: TableFacts, place: &TablePlace, known: &relation::Schema) -> TableFacts {
     if place.columns.keeps(known, &facts.schema) {
-        let is_new = |column: &&relation::Column| !known.columns.iter().any(|of| of.name == column.name);
+        let is_new = |column: &&relation::Column| {
+            !known.columns.iter().any(|of| of.name.to_lowercase() == column.name.to_lowercase())
+        };
         let reason = "it is not declared".to_owned();
         let left_out = |column: &relation::Column| LeftOut { column: column.name.clone(), reason: reason.clone() };
         facts.left_out.extend(facts.schema.columns.iter().filter(is_new).map(left_out));

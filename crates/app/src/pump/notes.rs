@@ -78,6 +78,10 @@ impl Pump {
             }
             SourceEvent::Reload { table, reason } => {
                 self.delays.remove(&table);
+                // What was loaded before is no part of this load.
+                if let Some(status) = self.status.facts().tables.get_mut(&self.table_name(table)) {
+                    status.snapshot_rows = 0;
+                }
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "loading a table again");
                 return Some(Input::Reload { table, reason, at_us: self.clock.now_us() });
             }
@@ -106,9 +110,15 @@ impl Pump {
         facts.lineage.clear();
         let documented = serving.definition.documentation.iter();
         facts.documented = documented.map(|of| (TableName::new(&of.schema, &of.name), of.clone())).collect();
-        let mut names = BTreeSet::new();
+        // Of one that changes from one to the other, or is both for a while, each place is its own.
+        let (mut names, mut models, mut views) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut note = |facts: &mut Facts, text: &crate::definition::ModelText| {
+            note_text(facts, text);
+            let of = if text.is_view { &mut views } else { &mut models };
+            of.insert(text.table_name());
+        };
         for text in serving.texts() {
-            note_text(&mut facts, text);
+            note(&mut facts, text);
             names.insert(text.table_name());
         }
         // A name that is said to be known is found here before it serves. A view that comes is there at once.
@@ -117,12 +127,12 @@ impl Pump {
             let name = text.table_name();
             let waits = || next.waiting.iter().any(|(waiting, _)| *waiting == name);
             if !names.contains(&name) && (!text.is_view || waits()) {
-                note_text(&mut facts, text);
+                note(&mut facts, text);
                 names.insert(name);
             }
         }
-        facts.models.retain(|name, _| names.contains(name));
-        facts.views.retain(|name, _| names.contains(name));
+        facts.models.retain(|name, _| models.contains(name));
+        facts.views.retain(|name, _| views.contains(name));
         let mut edges = facts.lineage.clone();
         // A table may be named without `source` or `ref`.
         for model in serving.models.iter() {

@@ -32,6 +32,24 @@ pub struct Written {
     pub waited_us: i64,
 }
 
+/// Why nobody lets us in there, and what to do.
+fn not_let_in(address: &str, error: &mysql_async::Error) -> anyhow::Error {
+    let (detail, hint) = match error {
+        mysql_async::Error::Server(said) => (
+            said.message.clone(),
+            "The user and the password stand in the URL: mysql://user:password@host:port/database.",
+        ),
+        other => {
+            let mut innermost: &dyn std::error::Error = other;
+            while let Some(cause) = innermost.source() {
+                innermost = cause;
+            }
+            (innermost.to_string(), "Check host and port in the URL, and that a MySQL or MariaDB server runs there.")
+        }
+    };
+    anyhow::anyhow!("cannot log in to {address}\nDetail: {detail}\nHint: {hint}")
+}
+
 /// A database that is a shop's.
 pub struct ShopDatabase {
     server: Conn,
@@ -50,7 +68,7 @@ impl ShopDatabase {
         let address = format!("{}:{}", opts.ip_or_hostname(), opts.tcp_port());
         let builder = OptsBuilder::from_opts(opts).db_name(None::<String>).prefer_socket(false);
         let connected = Conn::new(builder).await;
-        let mut server = connected.with_context(|| format!("cannot log in to {address}"))?;
+        let mut server = connected.map_err(|error| not_let_in(&address, &error))?;
         server.query_drop(format!("create database if not exists `{database}` character set utf8mb4")).await?;
         server.query_drop(format!("use `{database}`")).await?;
         for table in Table::ALL {

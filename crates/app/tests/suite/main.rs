@@ -5,6 +5,7 @@
 //! file PATH             writes the body into the project folder
 //! large PATH            the same, with `$(count|part|between)` written out as in `hostile`
 //! run ARGS              runs the binary, with the body as the last argument: its exit code, stdout and stderr
+//! full ARGS             the same with a stdout to which nothing can be written, as to a file on a full disk
 //! feed ARGS             the same with the body on its stdin
 //! login USER PASSWORD   one statement over the Postgres wire as this user: its rows, or the error
 //! connect NAME USER PASSWORD / on NAME   opens a session that stays, and what it answers
@@ -137,6 +138,7 @@ impl Driver for Case {
                 self.write(&block.arguments[0], &body).map(|()| String::new())
             }
             "run" => self.run(&block.arguments, &body),
+            "full" => self.full(&block.arguments),
             "feed" => self.feed(&block.arguments, &body),
             "login" => self.login(&block.arguments[0], &block.arguments[1], &body),
             "connect" => {
@@ -384,6 +386,11 @@ impl Case {
         let last = Some(last).filter(|last| !last.is_empty());
         let output = self.binary().args(arguments).args(last).output().map_err(text_of)?;
         Ok(self.shown(&output))
+    }
+
+    fn full(&self, arguments: &[String]) -> Result<String, String> {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").map_err(text_of)?;
+        Ok(self.shown(&self.binary().args(arguments).stdout(full).output().map_err(text_of)?))
     }
 
     fn feed(&self, arguments: &[String], input: &str) -> Result<String, String> {

@@ -41,9 +41,9 @@ pub(crate) fn write(kind: &Kind, cell: &[u8], style: Style, out: &mut Vec<u8>) -
             let micros = if style.compat { in_a_day(micros, *digits)? } else { micros };
             write_time(micros, *digits, out)?;
         }
-        Kind::Text(charset) if charset.is_utf8() => write_utf8(cell, out),
+        Kind::Text(charset, _) if charset.is_utf8() => write_utf8(cell, out),
         Kind::JsonText(charset) if charset.is_utf8() => write_inlined(cell, out),
-        Kind::Text(charset) => write_of_charset(*charset, false, cell, style, out),
+        Kind::Text(charset, _) => write_of_charset(*charset, false, cell, style, out),
         Kind::JsonText(charset) => write_of_charset(*charset, true, cell, style, out),
         Kind::Json => write_compact(cell, out),
         Kind::Uuid | Kind::Inet4 | Kind::Inet6 => write_utf8(cell, out),

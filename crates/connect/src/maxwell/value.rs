@@ -146,7 +146,7 @@ pub(crate) fn write_changed(before: &[u8], diffs: &[u8], style: Style, out: &mut
 
 fn write_content(content: Content, is_json: bool, bytes: &[u8], style: Style, out: &mut Vec<u8>) -> Result<(), Fault> {
     match content {
-        Content::Text(charset) => write_of_charset(charset, is_json, bytes, style, out),
+        Content::Text(charset, _) => write_of_charset(charset, is_json, bytes, style, out),
         // What the log has cut off is not put back: Maxwell does not either.
         Content::Bytes | Content::Padded(_) => write_bytes(bytes, out),
         Content::Json => {

@@ -103,9 +103,8 @@ impl ColumnRule {
             return Some(pattern.reason());
         }
         let declared = self.declared()?;
-        let is_declared =
-            declared.is_empty() || declared.iter().any(|name| name.to_lowercase() == column.to_lowercase());
-        let is_kept = kept.is_none_or(|schema| schema.columns.iter().any(|known| known.name == column));
+        let is_declared = declared.is_empty() || declared.iter().any(|name| is_same_column(name, column));
+        let is_kept = kept.is_none_or(|schema| schema.columns.iter().any(|known| is_same_column(&known.name, column)));
         (!is_declared || !is_kept).then(|| NOT_DECLARED.to_owned())
     }
 
@@ -114,12 +113,12 @@ impl ColumnRule {
     pub fn keeps(&self, known: &Schema, now: &Schema) -> bool {
         let Some(declared) = self.declared() else { return false };
         let key = |schema: &Schema| -> Vec<relation::Column> {
-            schema.key.iter().filter_map(|&at| schema.columns.get(at).cloned()).collect()
+            let of_key = schema.key.iter().filter_map(|&at| schema.columns.get(at).cloned());
+            of_key.map(|column| relation::Column { name: column.name.to_lowercase(), ..column }).collect()
         };
-        let is_declared = |name: &str| declared.iter().any(|of| of.to_lowercase() == name.to_lowercase());
+        let is_declared = |name: &str| declared.iter().any(|of| is_same_column(of, name));
         let mut others = known.columns.iter().enumerate().filter(|(at, _)| !known.key.contains(at));
-        let is_same =
-            |name: &String| known.columns.iter().any(|column| column.name.to_lowercase() == name.to_lowercase());
+        let is_same = |name: &String| known.columns.iter().any(|column| is_same_column(&column.name, name));
         key(known) == key(now)
             && (declared.is_empty()
                 || others.all(|(_, column)| is_declared(&column.name)) && declared.iter().all(is_same))
@@ -183,6 +182,11 @@ pub fn without_effect<'a>(tables: impl Iterator<Item = (&'a ColumnRule, Option<&
     idle.retain(|pattern| !others.iter().any(|other| is_same(pattern, other)));
     idle.dedup_by(|one, other| is_same(one, other));
     idle
+}
+
+/// Whether two names are of one column of a table: to a server their case does not matter.
+pub(crate) fn is_same_column(one: &str, other: &str) -> bool {
+    one == other || one.to_lowercase() == other.to_lowercase()
 }
 
 /// Whether a name is one of a pattern's: `*` stands for any characters, `?` for one; case does not matter.

@@ -15,8 +15,8 @@ mod kind;
 pub mod mysql;
 mod settings;
 
-pub(crate) use columns::NOT_DECLARED;
 pub use columns::{ColumnRule, LeftOut, OnChange, OnUnsupported, Pattern, is_match, without_effect};
+pub(crate) use columns::{NOT_DECLARED, is_same_column};
 pub use declared::{Declared, DeclaredColumn};
 pub use kind::{
     Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, REFUSED_AGAIN, ReadWhole, Requests, Retention, RowSink,

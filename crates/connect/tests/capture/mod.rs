@@ -58,6 +58,7 @@ pub(crate) mod histories;
 mod login;
 mod proxy;
 mod repair;
+mod rights;
 pub(crate) mod runner;
 pub(crate) mod server;
 mod splits;

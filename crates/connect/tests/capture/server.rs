@@ -39,6 +39,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         out.push(trial(server, "resume", move || resume(server, port)));
         out.push(trial(server, "columns_of_before", move || columns_of_before(server, port)));
         out.extend(super::repair::trials(server, port));
+        out.extend(super::rights::trials(server, port));
+        out.extend(crate::decode::charsets::trials(server, port));
         out.push(trial(server, "doctor", move || doctored(server, port)));
         out.push(trial(server, "sessions_that_a_server_limits", move || limited(server, port)));
         out.push(trial(server, "server_gone", move || server_gone(server, port)));

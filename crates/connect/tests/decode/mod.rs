@@ -19,6 +19,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic fails the case")]
 
+pub(crate) mod charsets;
 mod server;
 
 use std::collections::BTreeMap;

@@ -412,7 +412,9 @@ impl Ledger {
             let kept = counted(kept, name);
             let is_there = |known_by: &Row| !table.uncertain_unread.contains(known_by) || kept(&known_by.join(" ")) > 0;
             let there: Vec<(&Row, &usize)> = table.unread.iter().filter(|(known_by, _)| is_there(known_by)).collect();
-            let mut known: Vec<String> = there.iter().map(|(known_by, _)| known_by.join(" ")).collect();
+            // Equal ones are as many as they are.
+            let each = there.iter().flat_map(|(known_by, count)| std::iter::repeat_n(known_by.join(" "), **count));
+            let mut known: Vec<String> = each.collect();
             known.sort();
             known.push(format!("{} in all", there.iter().map(|(_, count)| **count).sum::<usize>()));
             (name.clone(), known)

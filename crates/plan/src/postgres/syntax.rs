@@ -1633,7 +1633,7 @@ fn deep_array(expr: &Expr, element: &DataType) -> Option<DataType> {
     while let DataType::Array(ArrayElemTypeDef::SquareBracket(inner, _)) = innermost {
         innermost = inner;
     }
-    if dimensions < 2 || dimensions > DIMENSIONS_MAX || is_unconstrained(innermost) {
+    if !(2..=DIMENSIONS_MAX).contains(&dimensions) || is_unconstrained(innermost) {
         return None;
     }
     let of = |inner: DataType| DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(inner), None));

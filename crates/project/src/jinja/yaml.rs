@@ -13,6 +13,7 @@ use super::macros::Macros;
 use super::objects::{to_json, to_value};
 use super::tags::{TagKind, has_jinja, tags};
 use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::docs::Docs;
 use crate::yaml::{Data, Node};
 
 /// Renders the Jinja of YAML files.
@@ -67,6 +68,39 @@ impl YamlJinja {
             },
             Data::Null | Data::Text(_) | Data::Other(..) => {}
         }
+    }
+
+    /// Renders the descriptions of a tree in place, as dbt does when all its docs are known. One that cannot be rendered is shown as it is
+    /// written, and stops nothing.
+    pub(crate) fn describe(&self, node: &mut Node, file: &str, docs: &Docs, found: &mut Vec<Diagnostic>) {
+        match &mut node.data {
+            Data::List(items) => items.iter_mut().for_each(|item| self.describe(item, file, docs, found)),
+            Data::Map(pairs) => {
+                for (key, value) in pairs {
+                    match (key.text.as_str(), &value.data) {
+                        ("description", Data::Text(text)) if has_jinja(text) => match self.described(text, docs) {
+                            Ok(text) => value.data = Data::Text(text),
+                            Err(error) => {
+                                let reason = diagnose(&error, &Macros::default(), &|_| None);
+                                let message = format!("a description is not rendered: {}", reason.message);
+                                let warning = Diagnostic::warning(value.place(file), message);
+                                found.push(warning.maybe_hint(reason.hint));
+                            }
+                        },
+                        // What is in there is none of the project's descriptions.
+                        ("meta" | "config" | "arguments" | "vars", _) => {}
+                        _ => self.describe(value, file, docs, found),
+                    }
+                }
+            }
+            Data::Null | Data::Text(_) | Data::Other(..) => {}
+        }
+    }
+
+    fn described(&self, text: &str, docs: &Docs) -> Result<String, Error> {
+        let docs = docs.clone();
+        let doc = Value::from_function(move |first: &str, second: Option<&str>| docs.find(first, second));
+        self.environment.render_str(text, minijinja::context! { doc }).map(|text| text.trim().to_owned())
     }
 
     fn value(&self, text: &str) -> Result<Data, Error> {

@@ -94,18 +94,42 @@ pub(crate) struct Cascades {
     pub(crate) parents: BTreeMap<Place, Parent>,
     /// Those in which keys were looked for: of captured tables, and of what they refer to, however far.
     pub(crate) databases: BTreeSet<String>,
+    /// Tables among the parents that the user may not see, with what they reach: what they refer to themselves nobody tells.
+    pub(crate) unseen: BTreeMap<Place, Tables>,
 }
 
 impl Cascades {
     /// Asks for the keys that reach these tables, of a server that does not log what they do.
     pub(crate) async fn read(wire: &mut Wire, facts: &Facts, tables: &[CaptureTable]) -> Result<Self, WireError> {
-        let (keys, databases) = keys_above(wire, tables).await?;
+        let (keys, databases) = keys_above(wire, tables.iter().map(|table| table.database.clone())).await?;
         let mut found = Self::of(&keys, |place| tables.iter().position(|t| facts.is_same_place(place, t)));
         found.databases = databases;
         for ((database, name), parent) in &mut found.parents {
-            parent.columns = describe::columns(wire, database, name, &ColumnRule::default()).await?.unwrap_or_default();
+            match describe::columns(wire, database, name, &ColumnRule::default()).await? {
+                Some(columns) => parent.columns = columns,
+                None => _ = found.unseen.insert((database.clone(), name.clone()), parent.reached().collect()),
+            }
         }
         Ok(found)
+    }
+
+    /// What is said of captured tables that may be reached by way of tables that the user may not see: one word for all, so that it
+    /// fits a source. None where all can be seen.
+    pub(crate) fn untold(&self, tables: &[CaptureTable], user: &str) -> Option<String> {
+        let name = |(database, name): &Place| format!("{database}.{name}");
+        let reached: BTreeSet<usize> = self.unseen.values().flatten().copied().collect();
+        let reached: Vec<&str> = reached.iter().filter_map(|&at| Some(tables.get(at)?.name.as_str())).collect();
+        let grants: Vec<String> = self.unseen.keys().map(|place| grant_select(place, user)).collect();
+        let unseen: Vec<String> = self.unseen.keys().map(name).collect();
+        (!unseen.is_empty()).then(|| {
+            format!(
+                "foreign keys may change rows of {} without a trace: they lead to {}, which the user may not SELECT from, so that \
+                 nobody can tell what changes these. {}",
+                reached.join(", "),
+                unseen.join(", "),
+                grants.join("; ")
+            )
+        })
     }
 
     /// What follows from keys, given the captured table of a place.
@@ -126,14 +150,14 @@ impl Cascades {
                 parent.updated.push((key.referenced.clone(), updated));
             }
         }
-        Self { parents, databases: BTreeSet::new() }
+        Self { parents, ..Self::default() }
     }
 
     /// The same with places as they are compared.
     pub(crate) fn with_places(self, compared: impl Fn(Place) -> Place) -> Self {
         let databases = self.databases.into_iter().map(|database| compared((database, String::new())).0).collect();
         let parents = self.parents.into_iter().map(|(place, parent)| (compared(place), parent)).collect();
-        Self { parents, databases }
+        Self { parents, databases, unseen: self.unseen }
     }
 
     /// What follows from keys that are written down, a line each, for tables whose databases are all the same.
@@ -210,10 +234,10 @@ impl<F: Fn(&Place) -> Option<usize>> Reach<'_, F> {
 /// databases.
 async fn keys_above(
     wire: &mut Wire,
-    tables: &[CaptureTable],
+    databases: impl Iterator<Item = String>,
 ) -> Result<(Vec<ForeignKey>, BTreeSet<String>), WireError> {
     let mut asked = BTreeSet::new();
-    let mut ask: BTreeSet<String> = tables.iter().map(|table| table.database.clone()).collect();
+    let mut ask: BTreeSet<String> = databases.collect();
     let mut keys = Vec::new();
     while !ask.is_empty() {
         let found = keys_of(wire, &ask).await?;
@@ -224,11 +248,28 @@ async fn keys_above(
     Ok((keys, asked))
 }
 
-/// Keys of a table that act on its rows.
-pub(super) async fn keys_of_table(wire: &mut Wire, database: &str, name: &str) -> Result<Vec<ForeignKey>, WireError> {
-    let mut keys = keys_of(wire, &BTreeSet::from([database.to_owned()])).await?;
-    keys.retain(|key| key.child.1 == name);
-    Ok(keys)
+/// What may act on the rows of a table: its own keys that do something, and the tables on the way up that the user may not see.
+pub(super) async fn keys_of_table(
+    wire: &mut Wire,
+    database: &str,
+    name: &str,
+) -> Result<(Vec<ForeignKey>, Vec<(String, String)>), WireError> {
+    let (mut keys, _) = keys_above(wire, std::iter::once(database.to_owned())).await?;
+    let is_it = |place: &Place| place.0.eq_ignore_ascii_case(database) && place.1.eq_ignore_ascii_case(name);
+    let above = Cascades::of(&keys, |place| is_it(place).then_some(0));
+    let mut unseen = Vec::new();
+    for place in above.parents.into_keys() {
+        if describe::columns(wire, &place.0, &place.1, &ColumnRule::default()).await?.is_none() {
+            unseen.push(place);
+        }
+    }
+    keys.retain(|key| is_it(&key.child));
+    Ok((keys, unseen))
+}
+
+/// The statement that lets a user see a table.
+pub(super) fn grant_select((database, name): &(String, String), user: &str) -> String {
+    format!("GRANT SELECT ON {}.{} TO '{user}'@'%'", quoted(database), quoted(name))
 }
 
 /// Keys of tables in these databases that do something. The columns of a key are told to whoever may SELECT; what it does is not:

@@ -146,6 +146,7 @@ impl Ground {
         if self.can_number(position) && !(is_proven && self.proves_by_event(position)) {
             return match self.place(position) {
                 Place::Beyond(detail) => Verdict::Stalled(history(config, detail)),
+                Place::Here if is_proven && self.may_have_fallen(position) => self.by_file(position, config),
                 _ => self.by_numbers(position, config),
             };
         }
@@ -179,6 +180,16 @@ impl Ground {
             Gtids::MySql(_) | Gtids::Off => true,
         };
         in_order && u32::try_from(position.point.offset).is_ok()
+    }
+
+    /// Whether MariaDB's numbers say that transactions are missing, which proves nothing: where `gtid_strict_mode` is off, one of a
+    /// smaller number may come after one of a greater. That what was read is there still, the event at the kept place says.
+    fn may_have_fallen(&self, position: &LogPosition) -> bool {
+        let is_missing = match &position.gtids {
+            Gtids::MariaDb(seen) => !self.missing_of_mariadb(seen).0.is_empty(),
+            Gtids::MySql(_) | Gtids::Off => false,
+        };
+        is_missing && u32::try_from(position.point.offset).is_ok()
     }
 
     fn first_file(&self) -> &str {

@@ -7,6 +7,7 @@ use relation::Schema;
 
 use crate::source::{Again, ColumnRule, Failure, OnUnsupported, TablePlace, Unanswered};
 
+use super::again::LOOK_AGAIN;
 use super::decode::{HASH, HIDDEN, ROW_END, ROW_START, SourceColumn, labels, relation_schema, unsupported};
 use super::error::{NO_SUCH_TABLE, WireError, ends, failure};
 use super::server::{unclear, unreachable_server};
@@ -65,6 +66,21 @@ pub(crate) async fn ask(config: &MysqlConfig, wanted: &[TablePlace]) -> Result<V
 
 /// Why nothing is known of a table.
 pub(super) const ABSENT: &str = "The table does not exist, or the user may not SELECT from it.";
+
+/// Why nothing is seen any more of a table that was: it was dropped, or the user may not read it any more. Rights on a table outlive
+/// it, so who is told that it is not there has them.
+pub(super) async fn lost(wire: &mut Wire, user: &str, database: &str, name: &str) -> Result<Option<String>, WireError> {
+    let of = format!("{}.{}", quoted(database), quoted(name));
+    match wire.query(&format!("SELECT 1 FROM {of} LIMIT 0")).await {
+        Err(error) if error.is_denied() => Ok(Some(format!(
+            "the user may not SELECT from it any more: it is looked for every {} s, and loaded again as soon as it is seen\nHint: GRANT \
+             SELECT ON {of} TO '{user}'@'%'",
+            LOOK_AGAIN.as_secs()
+        ))),
+        Err(error) if error.code().is_none() => Err(error),
+        _ => Ok(None),
+    }
+}
 
 /// How an engine keeps the rows of its tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

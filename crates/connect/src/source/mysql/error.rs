@@ -66,6 +66,11 @@ impl WireError {
         Self::Protocol("a packet ends too early".to_owned())
     }
 
+    /// Whether the server refuses for want of a right.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.code().is_some_and(|code| NO_RIGHT.contains(&code))
+    }
+
     /// The code of a server's error.
     pub(crate) fn code(&self) -> Option<u16> {
         match self {

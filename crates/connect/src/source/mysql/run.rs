@@ -20,7 +20,7 @@ use relation::{Position, TableId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::source::{Control, Failure, Limits, OwnFacts, Requests, SourceEvent, SourceState, now_us};
+use crate::source::{Absence, Control, Failure, Limits, OwnFacts, Requests, SourceEvent, SourceState, now_us};
 
 use super::again::{CHECK_TICKS, HEAD, LOOK_AGAIN, Pauses, START, understood};
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
@@ -110,6 +110,7 @@ impl MysqlSource {
             requests,
             asked: VecDeque::new(),
             locked_out: BTreeSet::new(),
+            unseen: BTreeSet::new(),
             waited_at: None,
             known_end: None,
             pauses,
@@ -124,6 +125,7 @@ impl MysqlSource {
             waits_for_commits: false,
             stalled_by: String::new(),
             remark: String::new(),
+            untold: String::new(),
             is_by_file: false,
             server_id: 0,
             server: ServerInfo::default(),
@@ -164,6 +166,8 @@ struct Runner {
     asked: VecDeque<(usize, String)>,
     /// Tables that are parked until they may be locked for a moment.
     locked_out: BTreeSet<usize>,
+    /// Tables that the user may not see any more, which are looked for.
+    unseen: BTreeSet<usize>,
     /// The statement that was waited for last.
     waited_at: Option<LogPoint>,
     /// Where the log ended some time ago, and when that was.
@@ -189,6 +193,8 @@ struct Runner {
     stalled_by: String,
     /// What is to be said with the next good state.
     remark: String,
+    /// What is said while nothing else is: changes that nobody tells of.
+    untold: String,
     /// The log is to be asked for by file and offset next time, though it could be by numbers.
     is_by_file: bool,
     /// Under which we read the log.
@@ -306,6 +312,10 @@ impl Runner {
     }
 
     fn say(&mut self, state: SourceState, message: String) {
+        let message = match state {
+            SourceState::Streaming if message.is_empty() => self.untold.clone(),
+            _ => message,
+        };
         // The state is the same, and it no longer is for want of commits.
         let has_waited = mem::take(&mut self.waits_for_commits);
         if self.state != Some(state) || has_waited || state == SourceState::Stalled && self.stalled_by != message {
@@ -356,7 +366,9 @@ impl Runner {
                 .await?;
             sql = same;
             let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
+            let untold = cascades.untold(&assembler.captures(), &self.config.user);
             assembler.set_cascades(cascades, end);
+            self.note_untold(untold);
         }
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let position = assembler.position().clone();
@@ -480,6 +492,7 @@ impl Runner {
                 if locks_ticks >= LOCK_TICKS {
                     locks_ticks = 0;
                     self.try_locks(&mut sql).await?;
+                    self.look_for_unseen(&mut sql).await?;
                 }
                 self.see_to_requests(&mut sql).await?;
             }
@@ -492,7 +505,7 @@ impl Runner {
                         self.wait_until_shown(&mut sql).await?;
                     }
                     let columns = self.describe(&mut sql, index).await?;
-                    self.resolve(index, columns.as_deref())?;
+                    self.resolve(index, columns)?;
                     continue;
                 }
                 Some(Look::Keys) => {
@@ -677,7 +690,7 @@ impl Runner {
             self.asked.pop_front();
             if self.assembler.as_mut().is_some_and(|assembler| assembler.ask(index, reason)) {
                 self.pauses[index] = Pause::default();
-                self.resolve(index, columns.as_deref())?;
+                self.resolve(index, columns)?;
             }
         }
         Ok(())
@@ -694,7 +707,7 @@ impl Runner {
             if let Some(assembler) = &mut self.assembler {
                 assembler.look(index);
             }
-            self.resolve(index, columns.as_deref())?;
+            self.resolve(index, columns)?;
         }
         Ok(())
     }
@@ -712,6 +725,21 @@ impl Runner {
             if let Answer::MayLock(true) = self.ask(sql, Question::MayLock(database)).await? {
                 self.locked_out.remove(&index);
                 self.asked.push_back((index, "it may be locked now, which its load needs".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables that could not be seen are loaded when the user may see them again.
+    async fn look_for_unseen(&mut self, sql: &mut Asked) -> Result<(), Halt> {
+        for index in self.unseen.clone() {
+            if !self.assembler.as_ref().is_some_and(|assembler| assembler.is_gone(index)) {
+                self.unseen.remove(&index);
+                continue;
+            }
+            if self.describe(sql, index).await?.is_ok() {
+                self.unseen.remove(&index);
+                self.asked.push_back((index, "the user may SELECT from it again".to_owned()));
             }
         }
         Ok(())
@@ -765,10 +793,13 @@ impl Runner {
         }
     }
 
-    /// A table's columns are known: whatever was in doubt about it is resolved.
-    fn resolve(&mut self, index: usize, columns: Option<&[SourceColumn]>) -> Result<(), Halt> {
+    /// A table's columns are known, or that there are none: whatever was in doubt about it is resolved.
+    fn resolve(&mut self, index: usize, columns: Result<Vec<SourceColumn>, Lost>) -> Result<(), Halt> {
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
-        assembler.described(index, columns);
+        if matches!(columns, Err(Lost::Unseen(_))) {
+            self.unseen.insert(index);
+        }
+        assembler.described(index, columns.as_deref().map_err(Lost::reason));
         if assembler.is_void() { Err(Halt::Void) } else { Ok(()) }
     }
 
@@ -824,13 +855,17 @@ impl Runner {
         Ok(None)
     }
 
-    /// Reads a table's columns again.
-    async fn describe(&mut self, sql: &mut Asked, index: usize) -> Result<Option<Vec<SourceColumn>>, Halt> {
+    /// Reads a table's columns again, or why there are none.
+    async fn describe(&mut self, sql: &mut Asked, index: usize) -> Result<Result<Vec<SourceColumn>, Lost>, Halt> {
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
-        let table = assembler.table(index);
-        let question = Question::Columns(table.database.clone(), table.name.clone(), table.rule.clone());
-        match self.ask(sql, question).await? {
-            Answer::Columns(columns) => Ok(columns),
+        let CaptureTable { database, name, rule, .. } = assembler.table(index).clone();
+        match self.ask(sql, Question::Columns(database.clone(), name.clone(), rule)).await? {
+            Answer::Columns(Some(columns)) => return Ok(Ok(columns)),
+            Answer::Columns(None) => {}
+            _ => return Err(Halt::Stopped),
+        }
+        match self.ask(sql, Question::Lost(self.config.user.clone(), database, name)).await? {
+            Answer::Lost(reason) => Ok(Err(reason.map_or(Lost::Dropped, Lost::Unseen))),
             _ => Err(Halt::Stopped),
         }
     }
@@ -841,8 +876,25 @@ impl Runner {
         let question = Question::Keys(self.facts.clone(), assembler.captures());
         let Answer::Keys(keys, end) = self.ask(sql, question).await? else { return Err(Halt::Stopped) };
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
+        let untold = keys.untold(&assembler.captures(), &self.config.user);
         assembler.set_cascades(keys, end);
+        self.note_untold(untold);
         Ok(())
+    }
+
+    /// Changes that nobody tells of are said once in the log, and with the state as long as nothing else is.
+    fn note_untold(&mut self, untold: Option<String>) {
+        let untold = untold.unwrap_or_default();
+        if untold == self.untold {
+            return;
+        }
+        if !untold.is_empty() {
+            tracing::warn!(server = %self.config.address(), "{untold}");
+        }
+        self.untold.clone_from(&untold);
+        if self.state == Some(SourceState::Streaming) {
+            self.said.push_back(SourceEvent::State(SourceState::Streaming, untold));
+        }
     }
 
     /// Asks where the log ends, where it is not known from where on columns are what the server says.
@@ -899,7 +951,13 @@ impl Runner {
             }
             Loaded::Described { table, run, columns } => {
                 if let Some(assembler) = &mut self.assembler {
-                    assembler.load_described(table, run, columns.as_deref());
+                    match columns {
+                        Some(columns) => _ = assembler.load_described(table, run, Ok(&columns)),
+                        None if assembler.is_load(table, run) => {
+                            self.asked.push_back((table, "it was not there when its load began".to_owned()));
+                        }
+                        None => {}
+                    }
                     self.say_waited();
                     self.note_end_of_loads();
                 }
@@ -1041,11 +1099,29 @@ async fn is_alive(wire: &mut Wire) -> bool {
     answer.map_or_else(|error| error.code().is_some(), |_| true)
 }
 
+/// Why a table has no columns any more.
+enum Lost {
+    Dropped,
+    /// The user may not see it, as its reason says.
+    Unseen(String),
+}
+
+impl Lost {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Dropped => Absence::DROPPED,
+            Self::Unseen(reason) => reason,
+        }
+    }
+}
+
 /// What the server is asked between two events.
 enum Question {
     LogEnd,
     /// Of a table: database, name, and the rule for its columns.
     Columns(String, String, ColumnRule),
+    /// Why nothing is seen of a table: the user, database and name.
+    Lost(String, String, String),
     /// Which foreign keys change rows of these tables without a trace in the log.
     Keys(Facts, Vec<CaptureTable>),
     /// What is behind the objects of databases.
@@ -1059,6 +1135,8 @@ enum Question {
 enum Answer {
     LogEnd(LogPoint),
     Columns(Option<Vec<SourceColumn>>),
+    /// None: it was dropped.
+    Lost(Option<String>),
     /// With where the log ended then.
     Keys(Cascades, LogPoint),
     Reach(Reach),
@@ -1089,6 +1167,7 @@ impl Question {
             Self::Columns(database, name, rule) => {
                 Answer::Columns(describe::columns(wire, database, name, rule).await?)
             }
+            Self::Lost(user, database, name) => Answer::Lost(describe::lost(wire, user, database, name).await?),
             Self::Keys(facts, tables) => {
                 let (keys, end) = keys_now(wire, facts, tables).await?;
                 Answer::Keys(keys, end)

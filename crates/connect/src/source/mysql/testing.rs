@@ -3,7 +3,7 @@
 use relation::SourceBatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::source::{Limits, OwnFacts};
+use crate::source::{Absence, Limits, OwnFacts};
 
 use super::assemble::{Assembler, Notice, Step};
 use super::cascade::Cascades;
@@ -133,7 +133,7 @@ impl Replay {
     pub fn described(&mut self, name: &str, answer: Answer) {
         let index = self.index(name);
         let columns = self.columns(index, answer);
-        self.assembler.described(index, columns.as_deref());
+        self.assembler.described(index, columns.as_deref().ok_or(Absence::DROPPED));
     }
 
     /// The same, with these columns in this order, those that are not known being ints of which a rule speaks.
@@ -150,7 +150,7 @@ impl Replay {
         let known = |name: &str| table.columns.iter().find(|column| column.name == name).cloned();
         let columns: Vec<SourceColumn> =
             order.split(',').map(|name| known(name).unwrap_or_else(|| new(name))).collect();
-        self.assembler.described(index, Some(&columns));
+        self.assembler.described(index, Ok(&columns));
     }
 
     /// A table is looked at, of which rows were read without a look; answers which.
@@ -193,7 +193,7 @@ impl Replay {
         for index in waiting {
             let columns = self.columns(index, answer);
             self.assembler.begin_load(index, LogPoint::new(high.0, high.1), self.run);
-            if self.assembler.load_described(index, self.run, columns.as_deref()) {
+            if self.assembler.load_described(index, self.run, columns.as_deref().ok_or(Absence::DROPPED)) {
                 begun.push(self.assembler.table(index).name.clone());
             }
         }

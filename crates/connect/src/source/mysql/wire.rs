@@ -43,11 +43,14 @@ pub(crate) struct ServerInfo {
 }
 
 impl ServerInfo {
+    /// The version without the "5.5.5-" that MariaDB before 11 puts before it for the sake of old replicas.
+    pub(crate) fn plain_version(&self) -> &str {
+        self.version.strip_prefix("5.5.5-").filter(|_| self.mariadb).unwrap_or(&self.version)
+    }
+
     /// Major, minor and patch number.
     pub(crate) fn numbers(&self) -> (u32, u32, u32) {
-        // Old MariaDB servers prefix "5.5.5-" for the sake of old replicas.
-        let text = self.version.strip_prefix("5.5.5-").filter(|_| self.mariadb).unwrap_or(&self.version);
-        let mut parts = text.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
+        let mut parts = self.plain_version().split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     }
 }

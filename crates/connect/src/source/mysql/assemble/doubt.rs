@@ -17,7 +17,6 @@ use super::super::statement::{Effect, TableName};
 use super::cascade::has_any;
 use super::outdated::READING_BROKEN_OFF;
 use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
-use crate::source::Absence;
 
 /// Characters of a statement that are shown.
 const SHOWN_CHARS_MAX: usize = 400;
@@ -62,7 +61,7 @@ impl Assembler {
             Effect::Created { table, if_absent } => {
                 let index = self.captured(query, table)?;
                 // That it was there, nothing has happened to it.
-                let is_untouched = *if_absent && self.tables[index].standing != Standing::Dropped;
+                let is_untouched = *if_absent && self.tables[index].standing != Standing::Gone;
                 if is_untouched { None } else { self.doubt(index, Doubt::Identity, statement()) }
             }
             Effect::Keys(_) => None,
@@ -174,7 +173,7 @@ impl Assembler {
         let is_concerned = match table.standing {
             Standing::Followed => !self.is_passed(index),
             // Another table may be there by now.
-            Standing::Dropped => doubt == Doubt::Identity,
+            Standing::Gone => doubt == Doubt::Identity,
             Standing::Parked | Standing::Altered => false,
         };
         if !is_concerned || table.answered_in == self.open.number {
@@ -220,16 +219,16 @@ impl Assembler {
         self.tables[index].standing != Standing::Altered
     }
 
-    /// The answer to [`Step::Describe`]: the table's columns now, or none if it does not exist.
-    pub(crate) fn described(&mut self, index: usize, columns: Option<&[SourceColumn]>) {
+    /// The answer to [`Step::Describe`]: the table's columns now, or why there are none.
+    pub(crate) fn described(&mut self, index: usize, columns: Result<&[SourceColumn], &str>) {
         let Some(asked) = self.asked.take().filter(|asked| asked.index == index) else { return };
         // What a person asks for is of no transaction: the next one may raise a doubt of its own.
         if asked.is_of_event {
             self.tables[index].answered_in = self.open.number;
         }
         // A table that keeps its columns has other values in them then.
-        let is_other = columns.is_some_and(|now| !is_same(&self.kept(index, now), &self.tables[index].capture.columns));
-        if let (Doubt::Number, false, Some(now)) = (asked.doubt, is_other, columns) {
+        let is_other = columns.is_ok_and(|now| !is_same(&self.kept(index, now), &self.tables[index].capture.columns));
+        if let (Doubt::Number, false, Ok(now)) = (asked.doubt, is_other, columns) {
             self.looked(index, now);
             if !asked.is_of_event {
                 self.looked_late(index);
@@ -250,7 +249,7 @@ impl Assembler {
     }
 
     /// The columns as a reader finds them that is about to read. Returns whether it may.
-    pub(crate) fn load_described(&mut self, index: usize, run: u64, columns: Option<&[SourceColumn]>) -> bool {
+    pub(crate) fn load_described(&mut self, index: usize, run: u64, columns: Result<&[SourceColumn], &str>) -> bool {
         if !self.is_load(index, run) {
             return false;
         }
@@ -273,22 +272,22 @@ impl Assembler {
     }
 
     /// Whether the table is there with the columns that it was captured with; if not, it leaves.
-    fn agrees(&mut self, index: usize, columns: Option<&[SourceColumn]>, reason: &str) -> bool {
+    fn agrees(&mut self, index: usize, columns: Result<&[SourceColumn], &str>, reason: &str) -> bool {
         match columns {
-            None if self.tables[index].standing == Standing::Dropped => false,
-            None => {
-                self.leave(index, Standing::Dropped);
+            Err(_) if self.tables[index].standing == Standing::Gone => false,
+            Err(lost) => {
+                self.leave(index, Standing::Gone);
                 let table = self.tables[index].capture.id;
-                self.notices.push(Notice::Parked { table, reason: Absence::DROPPED.to_owned() });
+                self.notices.push(Notice::Parked { table, reason: lost.to_owned() });
                 false
             }
-            Some(columns) if !fits(columns, &self.tables[index].capture) => {
+            Ok(columns) if !fits(columns, &self.tables[index].capture) => {
                 self.leave(index, Standing::Altered);
                 let table = self.tables[index].capture.id;
                 self.notices.push(Notice::Altered { table, statement: reason.to_owned() });
                 false
             }
-            Some(columns) => {
+            Ok(columns) => {
                 self.learn(index, columns);
                 true
             }
@@ -368,6 +367,11 @@ impl Assembler {
     /// Whether nothing is sent of a table until somebody asks for it.
     pub(crate) fn is_parked(&self, index: usize) -> bool {
         self.tables[index].standing == Standing::Parked
+    }
+
+    /// Whether nothing of a table is seen: it was dropped, or the user may not read it.
+    pub(crate) fn is_gone(&self, index: usize) -> bool {
+        self.tables[index].standing == Standing::Gone
     }
 
     /// Whether a reader is of the load that is under way.

@@ -143,8 +143,8 @@ struct Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Followed,
-    /// It is not there. It may come back.
-    Dropped,
+    /// It is not there, or may not be seen. It may come back.
+    Gone,
     /// It cannot be followed, until a person asks for it.
     Parked,
     /// It has other columns, and is another table for whoever receives them.

@@ -11,7 +11,7 @@ use super::{Assembler, Doubt, Loading, Passing, Standing, Step};
 
 /// Of a table without a key.
 pub(super) const READING_BROKEN_OFF: &str = "it has no primary key, and its reading was broken off";
-const BROKEN_OFF: &str = "it has come into doubt while it was being loaded, and then we were stopped";
+const BROKEN_OFF: &str = "it has come into doubt while it was being loaded, and its load was broken off";
 
 impl Assembler {
     /// A table is in doubt, for a reason that may come again with the next change.

@@ -15,6 +15,7 @@ use super::super::decode::{Plan, SourceColumn, TableMap, aligned, keep_only};
 use super::super::position::LogPoint;
 use super::super::statement::{At, ColumnChange};
 use super::{Asked, Assembler, Doubt, Notice, Standing, Step};
+use crate::source::is_same_column;
 
 /// What the order of a table's columns is worth.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -242,9 +243,9 @@ impl Assembler {
         }
         let known = &table.capture.columns;
         let is_left_out = |name: &String| {
-            let stored = |column: &SourceColumn| column.left_out.is_none() && same(&column.name, name);
+            let stored = |column: &SourceColumn| column.left_out.is_none() && is_same_column(&column.name, name);
             table.capture.rule.leaves_out(name, Some(&table.capture.schema)).is_some() && !known.iter().any(stored)
-                || known.iter().any(|column| column.left_out.is_some() && same(&column.name, name))
+                || known.iter().any(|column| column.left_out.is_some() && is_same_column(&column.name, name))
         };
         let is_versioned = known.iter().any(SourceColumn::is_of_period);
         if is_versioned || !changes.iter().flat_map(ColumnChange::names).all(is_left_out) {
@@ -306,14 +307,10 @@ fn has_order(some: &[SourceColumn], others: &[SourceColumn]) -> bool {
     names(some) == names(others)
 }
 
-/// Names of columns are the same whatever the case of their letters.
-fn same(one: &str, other: &str) -> bool {
-    one.to_lowercase() == other.to_lowercase()
-}
-
 /// The columns after a change; none where it does not fit them.
 fn changed(mut columns: Vec<SourceColumn>, change: &ColumnChange) -> Option<Vec<SourceColumn>> {
-    let place = |columns: &[SourceColumn], name: &str| columns.iter().position(|column| same(&column.name, name));
+    let place =
+        |columns: &[SourceColumn], name: &str| columns.iter().position(|column| is_same_column(&column.name, name));
     let (column, from, at) = match change {
         ColumnChange::Dropped(name) => {
             columns.remove(place(&columns, name)?);
@@ -324,7 +321,9 @@ fn changed(mut columns: Vec<SourceColumn>, change: &ColumnChange) -> Option<Vec<
             let left_out = Some("left out".to_owned());
             (SourceColumn { name: name.clone(), left_out, ..SourceColumn::default() }, columns.len(), at)
         }
-        ColumnChange::Changed { name, to, .. } if !same(name, to) && place(&columns, to).is_some() => return None,
+        ColumnChange::Changed { name, to, .. } if !is_same_column(name, to) && place(&columns, to).is_some() => {
+            return None;
+        }
         ColumnChange::Changed { name, to, at } => {
             let from = place(&columns, name)?;
             let left_out = columns.remove(from).left_out;

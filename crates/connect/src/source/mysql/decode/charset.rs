@@ -1,13 +1,16 @@
 //! Text of any charset of the server as UTF-8.
 //!
 //! Single-byte charsets come from tables taken from the server (`charset_table`), East Asian ones from `encoding_rs`,
-//! the Unicode ones are read here. A byte sequence without a character becomes U+FFFD and the rest stays readable: one
-//! mangled name must not cost an order. Snapshot and stream hand the same bytes to the same function, so that both show
-//! the same text.
+//! the Unicode ones are read here. A code without a character becomes what the server shows of it, a question mark, and bytes
+//! that are no code at all U+FFFD, and the rest stays readable: one mangled name must not cost an order. Snapshot and stream
+//! hand the same bytes to the same function, so that both show the same text.
+//!
+//! The law of keys: two texts that the server tells apart are never one here. So a text of a key is read only where each
+//! of its codes is the one that the server writes for its character ([`Charset::decode_key`]).
 
 use encoding_rs::Encoding;
 
-use super::charset_table::{self as table, Runs, Upper};
+use super::charset_table::{self as table, Doubles, Runs, Upper};
 
 /// How the bytes of a text column are read.
 #[derive(Debug, Clone, Copy)]
@@ -22,14 +25,51 @@ enum Form {
     /// ASCII below 0x80, a table above.
     Single(&'static Upper),
     Swe7,
-    /// One to four bytes a character; the runs are where the server differs.
-    Multi(&'static Encoding, &'static Runs),
+    /// One to four bytes a character.
+    Multi(&'static EastAsian),
     /// Two bytes a character, big endian, without surrogates.
     Ucs2,
     Utf16,
     Utf16Le,
     Utf32,
 }
+
+/// A charset of several bytes a character: as its encoding, but for where the server differs.
+#[derive(Debug)]
+struct EastAsian {
+    encoding: &'static Encoding,
+    runs: &'static Runs,
+    doubles: &'static Doubles,
+}
+
+impl EastAsian {
+    const fn new(encoding: &'static Encoding, runs: &'static Runs, doubles: &'static Doubles) -> Self {
+        Self { encoding, runs, doubles }
+    }
+}
+
+static BIG5: EastAsian = EastAsian::new(encoding_rs::BIG5, &table::BIG5, &table::BIG5_DOUBLES);
+static CP932: EastAsian = EastAsian::new(encoding_rs::SHIFT_JIS, &table::CP932, &table::CP932_DOUBLES);
+static EUCJPMS: EastAsian = EastAsian::new(encoding_rs::EUC_JP, &table::EUCJPMS, &table::EUCJPMS_DOUBLES);
+static EUCKR: EastAsian = EastAsian::new(encoding_rs::EUC_KR, &table::EUCKR, &table::NO_DOUBLES);
+static GB18030: EastAsian = EastAsian::new(encoding_rs::GB18030, &table::GB18030, &table::NO_DOUBLES);
+static GB2312: EastAsian = EastAsian::new(encoding_rs::GBK, &table::GB2312, &table::NO_DOUBLES);
+static GBK: EastAsian = EastAsian::new(encoding_rs::GBK, &table::GBK, &table::NO_DOUBLES);
+static SJIS: EastAsian = EastAsian::new(encoding_rs::SHIFT_JIS, &table::SJIS, &table::SJIS_DOUBLES);
+static UJIS: EastAsian = EastAsian::new(encoding_rs::EUC_JP, &table::UJIS, &table::UJIS_DOUBLES);
+
+/// What becomes of a text with codes that have no character, or not one of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unclear {
+    /// It is shown as the server shows it.
+    Shown,
+    /// It is refused: in a key it could be taken for another one.
+    Refused,
+}
+
+/// Why a text of a key is refused.
+pub(crate) const UNCLEAR: &str =
+    "It has bytes without a character of their own in its charset, and others could be the same text.";
 
 impl PartialEq for Charset {
     fn eq(&self, other: &Self) -> bool {
@@ -46,7 +86,7 @@ static CHARSETS: &[Charset] = &[
     Charset { name: "latin1", form: Form::Single(&table::LATIN1) },
     Charset { name: "ascii", form: Form::Single(&table::LATIN1) },
     Charset { name: "armscii8", form: Form::Single(&table::ARMSCII8) },
-    Charset { name: "big5", form: Form::Multi(encoding_rs::BIG5, &table::BIG5) },
+    Charset { name: "big5", form: Form::Multi(&BIG5) },
     Charset { name: "cp1250", form: Form::Single(&table::CP1250) },
     Charset { name: "cp1251", form: Form::Single(&table::CP1251) },
     Charset { name: "cp1256", form: Form::Single(&table::CP1256) },
@@ -54,13 +94,13 @@ static CHARSETS: &[Charset] = &[
     Charset { name: "cp850", form: Form::Single(&table::CP850) },
     Charset { name: "cp852", form: Form::Single(&table::CP852) },
     Charset { name: "cp866", form: Form::Single(&table::CP866) },
-    Charset { name: "cp932", form: Form::Multi(encoding_rs::SHIFT_JIS, &table::SAME) },
+    Charset { name: "cp932", form: Form::Multi(&CP932) },
     Charset { name: "dec8", form: Form::Single(&table::DEC8) },
-    Charset { name: "eucjpms", form: Form::Multi(encoding_rs::EUC_JP, &table::EUCJPMS) },
-    Charset { name: "euckr", form: Form::Multi(encoding_rs::EUC_KR, &table::SAME) },
-    Charset { name: "gb18030", form: Form::Multi(encoding_rs::GB18030, &table::GB18030) },
-    Charset { name: "gb2312", form: Form::Multi(encoding_rs::GBK, &table::GB2312) },
-    Charset { name: "gbk", form: Form::Multi(encoding_rs::GBK, &table::SAME) },
+    Charset { name: "eucjpms", form: Form::Multi(&EUCJPMS) },
+    Charset { name: "euckr", form: Form::Multi(&EUCKR) },
+    Charset { name: "gb18030", form: Form::Multi(&GB18030) },
+    Charset { name: "gb2312", form: Form::Multi(&GB2312) },
+    Charset { name: "gbk", form: Form::Multi(&GBK) },
     Charset { name: "geostd8", form: Form::Single(&table::GEOSTD8) },
     Charset { name: "greek", form: Form::Single(&table::GREEK) },
     Charset { name: "hebrew", form: Form::Single(&table::HEBREW) },
@@ -73,11 +113,11 @@ static CHARSETS: &[Charset] = &[
     Charset { name: "latin7", form: Form::Single(&table::LATIN7) },
     Charset { name: "macce", form: Form::Single(&table::MACCE) },
     Charset { name: "macroman", form: Form::Single(&table::MACROMAN) },
-    Charset { name: "sjis", form: Form::Multi(encoding_rs::SHIFT_JIS, &table::SJIS) },
+    Charset { name: "sjis", form: Form::Multi(&SJIS) },
     Charset { name: "swe7", form: Form::Swe7 },
     Charset { name: "tis620", form: Form::Single(&table::TIS620) },
     Charset { name: "ucs2", form: Form::Ucs2 },
-    Charset { name: "ujis", form: Form::Multi(encoding_rs::EUC_JP, &table::UJIS) },
+    Charset { name: "ujis", form: Form::Multi(&UJIS) },
     Charset { name: "utf16", form: Form::Utf16 },
     Charset { name: "utf16le", form: Form::Utf16Le },
     Charset { name: "utf32", form: Form::Utf32 },
@@ -104,15 +144,37 @@ impl Charset {
 
     /// Appends the text of `bytes` to `out`.
     pub(crate) fn decode(self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.read(bytes, out);
+    }
+
+    /// As [`Self::decode`], for a text of a key. Returns whether it is one; if not, `out` has its bytes in digits, which are like
+    /// those of no other text.
+    pub(crate) fn decode_key(self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let is_clear = self.read(bytes, out);
+        if !is_clear {
+            out.truncate(start);
+            push(0xfffd, out);
+            out.extend(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
+        }
+        is_clear
+    }
+
+    /// Appends the text of `bytes`. Returns whether each of its codes has a character of its own.
+    fn read(self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         match self.form {
             Form::Utf8 => utf8(bytes, out),
             Form::Single(upper) => single(bytes, upper, out),
             Form::Swe7 => swe7(bytes, out),
-            Form::Multi(encoding, exceptions) => multi(bytes, encoding, exceptions, out),
-            Form::Ucs2 => bytes.chunks(2).for_each(|pair| push(u32::from(be16(pair)), out)),
-            Form::Utf16 => utf16(bytes.chunks(2).map(be16), out),
-            Form::Utf16Le => utf16(bytes.chunks(2).map(|pair| be16(pair).swap_bytes()), out),
-            Form::Utf32 => bytes.chunks(4).for_each(|four| push(be32(four), out)),
+            Form::Multi(of) => multi(bytes, of, out),
+            Form::Ucs2 => {
+                all(bytes.chunks(2), |pair| push(u32::from(be16(pair)), out)) && bytes.len().is_multiple_of(2)
+            }
+            Form::Utf16 => utf16(bytes.chunks(2).map(be16), out) && bytes.len().is_multiple_of(2),
+            Form::Utf16Le => {
+                utf16(bytes.chunks(2).map(|pair| be16(pair).swap_bytes()), out) && bytes.len().is_multiple_of(2)
+            }
+            Form::Utf32 => all(bytes.chunks(4), |four| push(be32(four), out)) && bytes.len().is_multiple_of(4),
         }
     }
 
@@ -184,75 +246,112 @@ pub(crate) fn of_collation(id: u64) -> Option<Charset> {
     Charset::named(name)
 }
 
+/// What the server shows in the place of a code without a character.
+const UNKNOWN: u8 = b'?';
+/// The number of no character.
+const NONE: u32 = u32::MAX;
+
 /// The collation number of bytes that are no text.
 pub(crate) const BINARY_COLLATION: u64 = 63;
 
+/// Does something with each one, and says whether all of it was good.
+fn all<T>(items: impl Iterator<Item = T>, mut each: impl FnMut(T) -> bool) -> bool {
+    let mut is_good = true;
+    for item in items {
+        is_good &= each(item);
+    }
+    is_good
+}
+
 #[inline]
-fn utf8(bytes: &[u8], out: &mut Vec<u8>) {
-    match std::str::from_utf8(bytes) {
-        Ok(_) => out.extend_from_slice(bytes),
-        Err(_) => out.extend_from_slice(String::from_utf8_lossy(bytes).as_bytes()),
+fn utf8(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    let is_text = std::str::from_utf8(bytes).is_ok();
+    match is_text {
+        true => out.extend_from_slice(bytes),
+        false => out.extend_from_slice(String::from_utf8_lossy(bytes).as_bytes()),
     }
+    is_text
 }
 
-fn single(bytes: &[u8], upper: &Upper, out: &mut Vec<u8>) {
+fn single(bytes: &[u8], upper: &Upper, out: &mut Vec<u8>) -> bool {
     if bytes.is_ascii() {
-        return out.extend_from_slice(bytes);
+        out.extend_from_slice(bytes);
+        return true;
     }
-    for &byte in bytes {
-        match byte.checked_sub(0x80) {
-            None => out.push(byte),
-            Some(at) => push(u32::from(upper[usize::from(at)]), out),
+    all(bytes.iter(), |&byte| match byte.checked_sub(0x80) {
+        None => {
+            out.push(byte);
+            true
         }
-    }
+        Some(at) => {
+            let character = u32::from(upper[usize::from(at)]);
+            // The question mark of a byte without a character, or a double of ASCII's.
+            push(character, out) && character >= 0x80 && character != 0xfffd
+        }
+    })
 }
 
-fn swe7(bytes: &[u8], out: &mut Vec<u8>) {
-    for &byte in bytes {
-        match table::SWE7.iter().find(|(from, _)| *from == byte) {
-            Some((_, to)) => push(u32::from(*to), out),
-            None if byte < 0x7f => out.push(byte),
-            None => push(0xfffd, out),
+fn swe7(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    all(bytes.iter(), |&byte| match table::SWE7.iter().find(|(from, _)| *from == byte) {
+        Some((_, to)) => push(u32::from(*to), out),
+        None => {
+            out.push(if byte < 0x7f { byte } else { UNKNOWN });
+            byte < 0x7f
         }
-    }
+    })
 }
 
-fn multi(bytes: &[u8], encoding: &'static Encoding, runs: &Runs, out: &mut Vec<u8>) {
+fn multi(bytes: &[u8], of: &EastAsian, out: &mut Vec<u8>) -> bool {
+    let EastAsian { encoding, runs, doubles } = *of;
+    let has_own = |byte: &u8| doubles.first().is_none_or(|(code, _)| *code != u32::from(*byte));
     if bytes.is_ascii() {
-        return out.extend_from_slice(bytes);
+        out.extend_from_slice(bytes);
+        return bytes.iter().all(has_own);
     }
-    if runs.is_empty() {
-        return plain_multi(bytes, encoding, out);
-    }
-    let (mut done, mut at) = (0, 0);
+    let (mut done, mut at, mut is_clear) = (0, 0, true);
     while at < bytes.len() {
         let end = bytes.len().min(at + character_bytes(encoding, &bytes[at..]));
+        let code = bytes[at..end].iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        is_clear &= !is_among(code, doubles);
         if end - at > 1
-            && let Some(character) = exception(&bytes[at..end], runs)
+            && let Some(character) = exception(code, runs)
         {
-            plain_multi(&bytes[done..at], encoding, out);
-            push(character, out);
+            is_clear &= plain_multi(&bytes[done..at], encoding, out);
+            match character {
+                Some(character) => push(character, out),
+                None => {
+                    out.push(UNKNOWN);
+                    is_clear = false;
+                    true
+                }
+            };
             done = end;
         }
         at = end;
     }
-    plain_multi(&bytes[done..], encoding, out);
+    plain_multi(&bytes[done..], encoding, out) && is_clear
 }
 
-fn plain_multi(bytes: &[u8], encoding: &'static Encoding, out: &mut Vec<u8>) {
+fn plain_multi(bytes: &[u8], encoding: &'static Encoding, out: &mut Vec<u8>) -> bool {
     let mut decoder = encoding.new_decoder_without_bom_handling();
     let start = out.len();
     out.resize(start + decoder.max_utf8_buffer_length(bytes.len()).unwrap_or(0), 0);
-    let (_, _, written, _) = decoder.decode_to_utf8(bytes, &mut out[start..], true);
+    let (_, _, written, has_errors) = decoder.decode_to_utf8(bytes, &mut out[start..], true);
     out.truncate(start + written);
+    !has_errors
 }
 
-/// The character that the server reads for a code, where it is a special one.
-fn exception(code: &[u8], runs: &Runs) -> Option<u32> {
-    let code = code.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+/// The character that the server reads for a code, where it is a special one: none where it has none.
+fn exception(code: u32, runs: &Runs) -> Option<Option<u32>> {
     let run = runs.partition_point(|(first, ..)| *first <= code).checked_sub(1)?;
     let (first, length, character) = runs[run];
-    (code - first < u32::from(length)).then(|| u32::from(character) + code - first)
+    let is_within = code - first < u32::from(length);
+    is_within.then(|| (character != 0).then(|| u32::from(character) + code - first))
+}
+
+fn is_among(code: u32, doubles: &Doubles) -> bool {
+    let run = doubles.partition_point(|(first, _)| *first <= code).checked_sub(1);
+    run.is_some_and(|run| code - doubles[run].0 < u32::from(doubles[run].1))
 }
 
 /// Bytes of the character that `bytes` begin with, by the rules of its encoding.
@@ -267,10 +366,8 @@ fn character_bytes(encoding: &'static Encoding, bytes: &[u8]) -> usize {
     }
 }
 
-fn utf16(units: impl Iterator<Item = u16>, out: &mut Vec<u8>) {
-    for unit in char::decode_utf16(units) {
-        push(unit.map_or(0xfffd, u32::from), out);
-    }
+fn utf16(units: impl Iterator<Item = u16>, out: &mut Vec<u8>) -> bool {
+    all(char::decode_utf16(units), |unit| push(unit.map_or(NONE, u32::from), out))
 }
 
 /// Two bytes, or the rest of a text cut in the middle.
@@ -288,8 +385,10 @@ fn be32(bytes: &[u8]) -> u32 {
     }
 }
 
-/// Appends a character, U+FFFD in the place of a number that is none.
-fn push(code: u32, out: &mut Vec<u8>) {
-    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+/// Appends a character, U+FFFD in the place of a number that is none. Returns whether it is one.
+fn push(code: u32, out: &mut Vec<u8>) -> bool {
+    let character = char::from_u32(code);
+    let shown = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(shown.encode_utf8(&mut [0; 4]).as_bytes());
+    character.is_some()
 }

@@ -4,7 +4,7 @@ use relation::schema::Column;
 use relation::{DataType, Schema};
 
 use super::Unsupported;
-use super::charset::Charset;
+use super::charset::{Charset, Unclear};
 use super::temporal::Unreal;
 
 /// A row of `information_schema.COLUMNS`, with the few facts that stand elsewhere.
@@ -108,7 +108,7 @@ pub(crate) enum Kind {
     Time {
         digits: u8,
     },
-    Text(Charset),
+    Text(Charset, Unclear),
     /// MySQL's own type, binary in the log.
     Json,
     /// MariaDB's: text in the log.
@@ -130,6 +130,7 @@ impl Kind {
     pub(crate) fn of(column: &SourceColumn) -> Result<Self, Unsupported> {
         let unsigned = column.is_unsigned();
         let unreal = if column.key_position.is_some() { Unreal::Apart } else { Unreal::Null };
+        let unclear = if column.key_position.is_some() { Unclear::Refused } else { Unclear::Shown };
         let digits = || column.arguments().next().and_then(|n| u8::try_from(n).ok()).filter(|n| *n <= 6).unwrap_or(0);
         Ok(match column.data_type.to_ascii_lowercase().as_str() {
             "tinyint" | "bool" | "boolean" => Self::Int { bits: 8, unsigned },
@@ -155,7 +156,7 @@ impl Kind {
             "time" => Self::Time { digits: digits() },
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => match charset(column)? {
                 charset if column.is_mariadb_json => Self::JsonText(charset),
-                charset => Self::Text(charset),
+                charset => Self::Text(charset, unclear),
             },
             "json" => Self::Json,
             "binary" => Self::Binary(column.arguments().next().unwrap_or(1) as usize),
@@ -190,7 +191,7 @@ impl Kind {
             Self::Timestamp { .. } => DataType::TimestampTz,
             Self::Json | Self::JsonText(_) => DataType::Json,
             Self::Binary(_) | Self::Blob => DataType::Bytes,
-            Self::Time { .. } | Self::Text(_) | Self::Enum(_) | Self::Set(_) | Self::Geometry | Self::Vector => {
+            Self::Time { .. } | Self::Text(..) | Self::Enum(_) | Self::Set(_) | Self::Geometry | Self::Vector => {
                 DataType::Text
             }
             Self::Uuid | Self::Inet4 | Self::Inet6 => DataType::Text,

@@ -1,6 +1,6 @@
 //! Rows of a table as it is, as rows of the table as it was declared (`on_change: map`).
 //!
-//! The law: a declared column has the value of the column of its name, as its declared type; NULL where the table has no such
+//! The law: a declared column has the value of the column of its name, in whatever case of letters, as its declared type; NULL where the table has no such
 //! column any more. A value that is none of the declared type makes the row a bad one: it is not rounded, cut or wrapped. Columns
 //! of the key keep their types, since a row is known by them. Where the table is as declared there is no mapping at all.
 
@@ -10,6 +10,7 @@ use relation::value::{civil_from_days, days_from_civil};
 use relation::{DataType, Entry, Layout, Schema, TableChanges, Unread, Value};
 
 use super::rows::BadValue;
+use crate::source::is_same_column;
 
 /// From the columns of now to those that are declared.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ const SHOWN_BYTES_MAX: usize = 1 << 10;
 impl Mapping {
     /// None where nothing has to be done. Errors: the key is another one, as a sentence.
     pub(super) fn new(from: &Schema, to: &Schema) -> Result<Option<Self>, String> {
-        let place = |name: &String| from.columns.iter().position(|column| column.name == *name);
+        let place = |name: &String| from.columns.iter().position(|column| is_same_column(&column.name, name));
         let sources: Vec<Option<usize>> = to.columns.iter().map(|column| place(&column.name)).collect();
         let is_key = to.key.iter().map(|&at| sources[at]).eq(from.key.iter().map(|&at| Some(at)));
         let has_its_types =

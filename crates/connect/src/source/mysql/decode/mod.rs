@@ -20,7 +20,7 @@
 //! What a value becomes where the two worlds differ: a zero or impossible date, the timestamp 0 and the enum index 0 are
 //! NULL, but that such dates stay apart in a key, each shown as `-infinity` ([`relation::unreal`]); `time` is text (it
 //! reaches from -838:59:59 to 838:59:59); a `binary(n)` has all its n bytes; text that is not valid in its charset keeps the
-//! readable part and shows U+FFFD for the rest; JSON is spelled as the server spells it; geometries are WKT without their
+//! readable part and shows a question mark for the rest, as the server does, but that it is refused in a key; JSON is spelled as the server spells it; geometries are WKT without their
 //! SRID.
 
 mod charset;

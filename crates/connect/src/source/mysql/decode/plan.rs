@@ -6,7 +6,7 @@
 
 use relation::{Layout, Schema};
 
-use super::charset::Charset;
+use super::charset::{Charset, Unclear};
 use super::column::{Kind, SourceColumn, relation_schema};
 use super::mapping::Mapping;
 use super::number::DecimalForm;
@@ -106,7 +106,7 @@ pub(crate) enum Read {
 /// What the bytes of a column of variable length are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
-    Text(Charset),
+    Text(Charset, Unclear),
     Bytes,
     /// Trailing zeros are cut off in the log and put back up to this length.
     Padded(usize),
@@ -246,10 +246,10 @@ fn logged_kind(map: &TableMap, i: usize, registered: Kind) -> Kind {
     let sign = map.unsigned.as_ref().map(|signs| signs[i]);
     match (registered, map.charset(i)) {
         (Kind::Int { bits, unsigned }, _) => Kind::Int { bits, unsigned: sign.unwrap_or(unsigned) },
-        (Kind::Text(_), Some(None)) => Kind::Blob,
-        (Kind::Text(_), Some(Some(charset))) => Kind::Text(charset),
+        (Kind::Text(..), Some(None)) => Kind::Blob,
+        (Kind::Text(_, unclear), Some(Some(charset))) => Kind::Text(charset, unclear),
         (Kind::JsonText(_), Some(Some(charset))) => Kind::JsonText(charset),
-        (Kind::Binary(_) | Kind::Blob, Some(Some(charset))) => Kind::Text(charset),
+        (Kind::Binary(_) | Kind::Blob, Some(Some(charset))) => Kind::Text(charset, Unclear::Shown),
         (Kind::Enum(labels), charset) => Kind::Enum(logged_labels(map, i, charset).unwrap_or(labels)),
         (Kind::Set(labels), charset) => Kind::Set(logged_labels(map, i, charset).unwrap_or(labels)),
         (Kind::Decimal { .. }, _) if map.column_types[i] == code::NEWDECIMAL => {
@@ -308,7 +308,8 @@ fn variable(kind: u8, length: usize, meaning: Kind) -> Option<Read> {
         (Kind::Geometry, code::GEOMETRY) => Content::Geometry,
         (Kind::Vector, code::VECTOR) => Content::Vector,
         (_, code::JSON | code::GEOMETRY | code::VECTOR) => return None,
-        (Kind::Text(charset) | Kind::JsonText(charset), _) => Content::Text(charset),
+        (Kind::Text(charset, unclear), _) => Content::Text(charset, unclear),
+        (Kind::JsonText(charset), _) => Content::Text(charset, Unclear::Shown),
         (Kind::Binary(_), _) if fixed => Content::Padded(length),
         (Kind::Uuid, _) if fixed && length == 16 => Content::Uuid,
         (Kind::Inet4, _) if fixed && length == 4 => Content::Inet4,
@@ -332,7 +333,7 @@ fn variable(kind: u8, length: usize, meaning: Kind) -> Option<Read> {
         content if matches!(kind, code::VARCHAR_COMPRESSED | code::BLOB_COMPRESSED) => {
             Read::Compressed { prefix, content }
         }
-        Content::Text(charset) if charset.is_utf8() => Read::Utf8 { prefix },
+        Content::Text(charset, Unclear::Shown) if charset.is_utf8() => Read::Utf8 { prefix },
         content => Read::Variable { prefix, content },
     })
 }

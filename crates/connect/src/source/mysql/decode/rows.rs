@@ -15,6 +15,7 @@ use relation::{DataType, Entry, TableChanges, Unread};
 
 use super::super::assemble::shown;
 use super::DecodeError;
+use super::charset::UNCLEAR;
 use super::json::Spelling;
 use super::json_diff;
 use super::plan::{Content, Plan, Read};
@@ -293,7 +294,8 @@ impl Plan {
             };
             let is_read = !bit(nulls, i)
                 && match read.value(slot, &mut rest, &mut writer) {
-                    Ok(()) => true,
+                    // What was written in its place is of no other row.
+                    Ok(()) | Err(Fault::Value(UNCLEAR)) => true,
                     Err(Fault::Value(_)) => false,
                     // Where what is behind it begins is not known.
                     Err(Fault::Short) => return None,

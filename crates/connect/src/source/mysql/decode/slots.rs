@@ -17,7 +17,7 @@ use super::plan::{Plan, Read};
 use super::rows::{Bad, Decoded, Header, Images, RowsKind, bit};
 use super::table_map::{TableMap, code};
 use super::value::{Fault, bytes, variable};
-use crate::source::{ColumnRule, NOT_DECLARED};
+use crate::source::{ColumnRule, NOT_DECLARED, is_same_column};
 
 /// How MariaDB calls the hidden columns in which it keeps hashes of unique values; a number follows.
 pub(crate) const HASH: &str = "DB_ROW_HASH_";
@@ -140,7 +140,7 @@ pub(crate) fn aligned<'a>(
 /// Leaves out what a table that keeps its columns does not have, but for the key.
 pub(crate) fn keep_only(columns: &mut [SourceColumn], kept: &Schema) {
     for column in columns.iter_mut().filter(|column| column.is_stored() && column.key_position.is_none()) {
-        if !kept.columns.iter().any(|known| known.name == column.name) {
+        if !kept.columns.iter().any(|known| is_same_column(&known.name, &column.name)) {
             column.left_out = Some(NOT_DECLARED.to_owned());
         }
     }

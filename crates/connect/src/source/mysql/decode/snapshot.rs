@@ -8,6 +8,7 @@ use relation::row::RowWriter;
 use relation::{DataType, Layout, Schema};
 
 use super::Unsupported;
+use super::charset::{UNCLEAR, Unclear};
 use super::column::{Kind, SourceColumn, relation_schema};
 use super::mapping::Mapping;
 use super::number::write_decimal_text;
@@ -121,7 +122,11 @@ impl SnapshotPlan {
         for (i, kind) in self.kinds.iter().enumerate() {
             let cell = cells.next()?;
             match key.contains(&i) {
-                true => write(kind, i, cell?, &mut writer).ok()?,
+                true => match write(kind, i, cell?, &mut writer) {
+                    // What was written in its place is of no other row.
+                    Ok(()) | Err(UNCLEAR) => {}
+                    Err(_) => return None,
+                },
                 false => writer.null(i),
             }
         }
@@ -140,7 +145,7 @@ fn quoted(name: &str) -> String {
 pub(crate) fn expression(name: &str, kind: &Kind) -> String {
     let name = quoted(name);
     match kind {
-        Kind::Text(charset) | Kind::JsonText(charset) if !charset.is_utf8() => {
+        Kind::Text(charset, _) | Kind::JsonText(charset) if !charset.is_utf8() => {
             format!("CAST({name} AS BINARY)")
         }
         // A product is a double with all its digits; so is a double column that was declared to show only a few.
@@ -174,8 +179,9 @@ fn write(kind: &Kind, i: usize, text: &[u8], row: &mut RowWriter<'_>) -> Result<
             let micros = temporal::parse_time(text).ok_or("It is no time.")?;
             row.variable_with(i, |out| temporal::write_time(micros, *digits, out));
         }
-        Kind::Text(charset) | Kind::JsonText(charset) if charset.is_utf8() => write_utf8(i, text, row),
-        Kind::Text(charset) | Kind::JsonText(charset) => Content::Text(*charset).write(i, text, row)?,
+        Kind::Text(charset, Unclear::Shown) | Kind::JsonText(charset) if charset.is_utf8() => write_utf8(i, text, row),
+        Kind::Text(charset, unclear) => Content::Text(*charset, *unclear).write(i, text, row)?,
+        Kind::JsonText(charset) => Content::Text(*charset, Unclear::Shown).write(i, text, row)?,
         Kind::Json | Kind::Uuid | Kind::Inet4 | Kind::Inet6 => write_utf8(i, text, row),
         Kind::Binary(length) => Content::Padded(*length).write(i, text, row)?,
         Kind::Blob => row.variable(i, text),

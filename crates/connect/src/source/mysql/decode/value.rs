@@ -5,6 +5,7 @@
 
 use relation::row::RowWriter;
 
+use super::charset::{UNCLEAR, Unclear};
 use super::compressed::inflate_column;
 use super::json::Raw;
 use super::plan::{Content, Read};
@@ -122,7 +123,14 @@ impl Content {
     /// Writes a value of this content into column `i`.
     pub(super) fn write(self, i: usize, bytes: &[u8], row: &mut RowWriter<'_>) -> Result<(), &'static str> {
         match self {
-            Self::Text(charset) => row.variable_with(i, |out| charset.decode(bytes, out)),
+            Self::Text(charset, Unclear::Shown) => row.variable_with(i, |out| charset.decode(bytes, out)),
+            Self::Text(charset, Unclear::Refused) => {
+                let mut is_clear = false;
+                row.variable_with(i, |out| is_clear = charset.decode_key(bytes, out));
+                if !is_clear {
+                    return Err(UNCLEAR);
+                }
+            }
             Self::Bytes => row.variable(i, bytes),
             Self::Padded(length) => row.variable_with(i, |out| {
                 out.extend_from_slice(bytes);

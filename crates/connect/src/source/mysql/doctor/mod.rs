@@ -14,7 +14,7 @@ pub(super) use settings::checks as settings_told;
 
 use relation::Position;
 
-use crate::source::{Check, Failure, LeftOut, Pattern, TablePlace, now_us, without_effect};
+use crate::source::{Check, CheckOutcome, Failure, LeftOut, Pattern, TablePlace, now_us, without_effect};
 
 use super::continuity::{Follows, Ground, Verdict, Way, follows};
 use super::describe;
@@ -60,7 +60,7 @@ pub(super) async fn ask(config: &MysqlConfig, tables: &[TablePlace]) -> Vec<Chec
         }
     };
     let kind = if wire.server.mariadb { "MariaDB" } else { "MySQL" };
-    checks.push(Check::ok("connection", format!("{kind} {} at {}", wire.server.version, config.address())));
+    checks.push(Check::ok("connection", format!("{kind} {} at {}", wire.server.plain_version(), config.address())));
     checks.extend(sealed(config, wire.is_encrypted(), wire.is_of_this_machine()));
     match Facts::read(&mut wire).await {
         Ok(facts) => {
@@ -392,9 +392,10 @@ async fn of_tables(
     let rows = described.iter().filter_map(|table| table.facts.as_ref().ok()).map(|facts| facts.rows_estimate).sum();
     checks.extend(first_load(rows, facts.expire_s, &wire.server));
     checks.extend(filters(wanted, &described));
-    let mut fine = 0;
+    let (all, mut refused) = (described.len(), Vec::new());
     for (place, table) in wanted.iter().zip(described) {
         let name = format!("{}.{}", table.database, table.name);
+        let checked = checks.len();
         match table.facts {
             Err(reason) => {
                 let hint = match reason == describe::ABSENT {
@@ -416,19 +417,24 @@ async fn of_tables(
                     "Equal rows cannot be told apart; it is loaded in one piece, which on MySQL needs a short lock.",
                     format!("ALTER TABLE {name} ADD COLUMN id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY"),
                 ));
-                checks.extend(tables::lock(wire, config, &table.database, &table.name, &facts).await);
+                match tables::readable(wire, config, &table.database, &table.name).await {
+                    Err(check) => checks.push(check),
+                    Ok(()) => checks.extend(tables::lock(wire, config, &table.database, &table.name, &facts).await),
+                }
             }
             Ok(facts) => match tables::readable(wire, config, &table.database, &table.name).await {
                 Err(check) => checks.push(check),
                 Ok(()) => {
-                    fine += 1;
                     checks.extend(tables::of_key(wire, &table.database, &table.name, &facts).await);
                     checks.extend(tables::lock(wire, config, &table.database, &table.name, &facts).await);
                 }
             },
         }
-        match tables::cascades(wire, facts, &table.database, &table.name).await {
-            Ok(check) => checks.extend(check),
+        if checks.iter().skip(checked).any(|check| check.outcome == CheckOutcome::Failed) {
+            refused.push(name);
+        }
+        match tables::cascades(wire, config, facts, &table.database, &table.name).await {
+            Ok(more) => checks.extend(more),
             Err(error) => checks.push(Check::warning(
                 "foreign_key",
                 format!("the foreign keys of \"{}.{}\" cannot be asked for", table.database, table.name),
@@ -437,10 +443,13 @@ async fn of_tables(
             )),
         }
     }
-    if fine > 0 {
-        let tables = if fine == 1 { "table" } else { "tables" };
-        checks.push(Check::ok("tables", format!("{fine} {tables} can be captured")));
-    }
+    let told = match all - refused.len() {
+        0 => return,
+        1 if all == 1 => "1 table can be captured".to_owned(),
+        fine if fine == all => format!("{fine} tables can be captured"),
+        fine => format!("{fine} of {all} tables can be captured; not {}", refused.join(", ")),
+    };
+    checks.push(Check::ok("tables", told));
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use relation::unreal::SHOWN;
 use crate::source::Check;
 
 use super::super::MysqlConfig;
-use super::super::cascade::keys_of_table;
+use super::super::cascade::{grant_select, keys_of_table};
 use super::super::decode::SourceColumn;
 use super::super::describe::{self, TableFacts, quoted};
 use super::super::error::WireError;
@@ -137,27 +137,44 @@ async fn zero_dates(
 /// Rows changed by a foreign key's action are not logged by InnoDB.
 pub(super) async fn cascades(
     wire: &mut Wire,
+    config: &MysqlConfig,
     facts: &Facts,
     database: &str,
     name: &str,
-) -> Result<Option<Check>, WireError> {
+) -> Result<Vec<Check>, WireError> {
     if facts.logs_cascades() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let keys = keys_of_table(wire, database, name).await?;
-    let Some(key) = keys.first() else { return Ok(None) };
+    let (keys, unseen) = keys_of_table(wire, database, name).await?;
+    let Some(key) = keys.first() else { return Ok(Vec::new()) };
     let (constraint, parent) = (&key.name, &key.parent.1);
-    Ok(Some(Check::warning(
+    let mut checks = vec![Check::warning(
         "foreign_key",
         format!("rows of \"{database}.{name}\" may change without a trace in the log"),
         format!(
             "Foreign key \"{constraint}\" changes them when a row of \"{parent}\" is deleted or its key changes, which is not \
-             logged: the table is loaded again whenever that may have happened."
+             logged: the table is loaded again whenever that may have happened, and `tidemill apply` waits while a table is that it \
+             reads."
         ),
         format!(
             "ALTER TABLE {} DROP FOREIGN KEY {}; and have the application change those rows itself",
             full_name(database, name),
             quoted(constraint)
         ),
-    )))
+    )];
+    if !unseen.is_empty() {
+        let names: Vec<String> = unseen.iter().map(|(database, name)| format!("{database}.{name}")).collect();
+        let grants: Vec<String> = unseen.iter().map(|place| grant_select(place, &config.user)).collect();
+        checks.push(Check::warning(
+            "foreign_key",
+            format!("rows of \"{database}.{name}\" may change without anybody being told"),
+            format!(
+                "Its foreign keys lead to {}, which the user may not SELECT from: what rows of these refer to, and change with, \
+                 nobody tells. Such changes are found by `tidemill reconcile source` alone.",
+                names.join(", ")
+            ),
+            grants.join("; "),
+        ));
+    }
+    Ok(checks)
 }
